@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # resolved lazily below, so that importing the package costs nothing
-    from compressor import audit
+    import compressor.audit as audit
 
 __all__ = ["__version__", "audit"]
 

@@ -1,0 +1,249 @@
+"""Reader for torch archives: the project's own model files and plain state dicts. No torch.
+
+Parameters, non-zeros, bytes and buffers come from the stored tensors; MACs from the operator graph
+that the project's files carry, after it was checked against those tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from compressor.audit.crosscheck import crosscheck
+from compressor.audit.graph import Graph, read_graph
+from compressor.audit.inventory import Inventory, Role, StoredTensor
+from compressor.audit.readers.archive import Archive, open_archive
+from compressor.audit.readers.pickles import load_plain
+from compressor.audit.readers.safecalls import TensorRef
+from compressor.audit.readers.tensors import StorageReader
+from compressor.audit.readers.widths import WIDTHS
+from compressor.errors import ModelFileError
+
+__all__ = ["FORMAT", "FORMAT_VERSION", "read_torch_file"]
+
+FORMAT = "compressor-model"
+FORMAT_VERSION = 1
+MAX_PICKLE_BYTES = 64 << 20
+MAX_TENSORS = 200_000
+_META = (
+    "arch",
+    "arch_args",
+    "num_classes",
+    "classes",
+    "input_shape",
+    "layout",
+    "front_end",
+    "format_version",
+)
+_STORED_AS = {"qint8": "int8", "quint8": "uint8", "qint32": "int32"}
+_NESTED = ("state_dict", "model_state_dict", "model", "net")
+_BUFFER_ENDINGS = ("running_mean", "running_var", "num_batches_tracked", "_mask")
+
+
+def read_torch_file(path: Path, name: str, size: int) -> Inventory:
+    """Reads a `.pt` archive.
+
+    Args:
+        path: the file.
+        name: what messages call it.
+        size: its bytes.
+
+    Raises:
+        ModelFileError: broken, hostile, not a state dict, from a newer version, or contradicting
+            itself.
+    """
+    with open_archive(path, name, size) as archive:
+        prefix = _prefix(archive)
+        order = archive.members.get(f"{prefix}byteorder")
+        big = order is not None and archive.read(f"{prefix}byteorder", 16) == b"big"
+        tree = load_plain(archive.read(f"{prefix}data.pkl", MAX_PICKLE_BYTES), name)
+        reader = StorageReader(archive, prefix, "big" if big else "little")
+        if isinstance(tree, Mapping) and tree.get("format") == FORMAT:
+            return _artifact(tree, reader, name)
+        return _state_dict(tree, reader, name)
+
+
+def _prefix(archive: Archive) -> str:
+    """Finds the one top folder of a torch archive; names the other formats that are zips."""
+    names = archive.members
+    tops = {member.partition("/")[0] for member in names if "/" in member}
+    for top in sorted(tops):
+        if f"{top}/data.pkl" in names:
+            if f"{top}/constants.pkl" in names or any(m.startswith(f"{top}/code/") for m in names):
+                raise ModelFileError(
+                    f"{archive.name}: a TorchScript archive, which holds code: refused, nothing "
+                    "was executed; save the state dict instead"
+                )
+            if len(tops) > 1:
+                raise ModelFileError(f"{archive.name}: more than one top folder in the archive")
+            return f"{top}/"
+    if any(m.endswith(("models/model.json", "serialized_exported_program.json")) for m in names):
+        raise ModelFileError(
+            f"{archive.name}: a torch.export archive (.pt2), a format that is not read yet; give a "
+            ".pt file"
+        )
+    if "metadata.json" in names and "config.json" in names:
+        raise ModelFileError(
+            f"{archive.name}: a Keras archive, a format that is not read yet; give a .pt file"
+        )
+    raise ModelFileError(f"{archive.name}: a zip archive without a torch model (no data.pkl)")
+
+
+def _artifact(tree: Mapping[Any, Any], reader: StorageReader, name: str) -> Inventory:
+    version = tree.get("format_version")
+    if type(version) is not int or version < 1:
+        raise ModelFileError(f"{name}: format_version {_show(version)}, expected {FORMAT_VERSION}")
+    if version > FORMAT_VERSION:
+        raise ModelFileError(
+            f"{name}: written by a newer compressor (format {version}, this one reads "
+            f"{FORMAT_VERSION}): update compressor"
+        )
+    stored = _tensors(tree.get("state_dict"), f"{name}: 'state_dict'")
+    plain = tree.get("graph")
+    try:
+        graph = read_graph(plain) if plain else None
+    except ModelFileError as error:
+        raise ModelFileError(f"{name}: {error}") from error
+    if graph is None:
+        roles = _roles_by_name(stored)
+        tensors = _inventory(stored, roles, reader)
+        return Inventory(name, FORMAT, tensors, None, roles_certain=False, meta=_meta(tree))
+    owned: dict[str, Role] = dict.fromkeys((*graph.parameters, *graph.packed), "parameter")
+    owned |= dict.fromkeys(graph.buffers, "buffer")
+    doubts = crosscheck(graph, {key: ref.shape for key, ref in stored.items()}, name)
+    shape = tree.get("input_shape")
+    given = graph.values[graph.inputs[0]].shape if graph.inputs else ()
+    if isinstance(shape, (list, tuple)) and len(shape) <= 8 and tuple(shape) != given[1:]:
+        raise ModelFileError(
+            f"{name}: contradicts itself: input_shape is {tuple(shape)}, the graph was traced on "
+            f"{given}; write the file again"
+        )
+    tensors = _inventory(stored, owned, reader)
+    return Inventory(
+        name,
+        FORMAT,
+        (*tensors, *_unsaved(graph, stored)),
+        graph,
+        doubts=doubts,
+        meta=_meta(tree),
+    )
+
+
+def _unsaved(graph: Graph, stored: Mapping[str, TensorRef]) -> list[StoredTensor]:
+    """What the network has but a state dict leaves out: taken from the graph."""
+    found = []
+    tables: tuple[tuple[Role, Mapping[str, tuple[tuple[int, ...], str]]], ...] = (
+        ("buffer", {name: graph.buffers[name] for name in graph.unsaved if name in graph.buffers}),
+        ("constant", graph.constants),
+    )
+    for role, table in tables:
+        for name, (shape, dtype) in table.items():
+            if name in stored:
+                continue
+            numel = 1
+            for size in shape:
+                numel *= size
+            nbytes = numel * WIDTHS.get(dtype, 0) if role == "buffer" else 0
+            found.append(StoredTensor(name, shape, dtype, role, numel, 0, 0, nbytes, name))
+    return found
+
+
+def _state_dict(tree: Any, reader: StorageReader, name: str) -> Inventory:
+    for key in _NESTED:  # the usual checkpoint: {"model": state_dict, "optimizer": ..., ...}
+        if isinstance(tree, Mapping) and isinstance(tree.get(key), Mapping):
+            tree = tree[key]
+            break
+    if not isinstance(tree, Mapping) or not any(isinstance(v, TensorRef) for v in tree.values()):
+        raise ModelFileError(
+            f"{name}: holds no state dict; save torch.save(model.state_dict(), ...) or let "
+            "compressor write the file"
+        )
+    stored = _tensors({k: v for k, v in tree.items() if isinstance(v, TensorRef)}, name)
+    tensors = _inventory(stored, _roles_by_name(stored), reader)
+    return Inventory(name, "state-dict", tensors, None, roles_certain=False)
+
+
+def _tensors(tree: Any, where: str) -> dict[str, TensorRef]:
+    if not isinstance(tree, Mapping) or not tree:
+        raise ModelFileError(f"{where}: expected a state dict with tensors")
+    if len(tree) > MAX_TENSORS:
+        raise ModelFileError(f"{where}: {len(tree):,} tensors, at most {MAX_TENSORS:,} are read")
+    for key, value in tree.items():
+        if not isinstance(key, str) or len(key) > 512 or not key.isprintable():
+            raise ModelFileError(f"{where}: {_show(key)} is not the name of a tensor")
+        if not isinstance(value, TensorRef):
+            raise ModelFileError(f"{where}: {_show(key)} is not a tensor")
+    return dict(tree)
+
+
+def _roles_by_name(stored: Mapping[str, TensorRef]) -> dict[str, Role]:
+    """Without a graph: what BatchNorm and pruning call their buffers, and whole numbers."""
+    return {
+        name: "buffer"
+        if name.endswith(_BUFFER_ENDINGS) or ref.storage.dtype in {"int64", "bool"}
+        else "parameter"
+        for name, ref in stored.items()
+    }
+
+
+def _inventory(
+    stored: Mapping[str, TensorRef], roles: Mapping[str, Role], reader: StorageReader
+) -> tuple[StoredTensor, ...]:
+    firsts: dict[tuple[Any, ...], str] = {}
+    found: dict[str, StoredTensor] = {}
+    for name, ref in stored.items():
+        identity = (ref.storage.key, ref.offset, ref.shape, ref.stride)
+        first = firsts.setdefault(identity, name)
+        role = roles.get(name, "buffer")
+        if first != name:
+            found[name] = replace(found[first], name=name, role=role, first=first)
+            continue
+        mask = stored.get(name.removesuffix("_orig") + "_mask") if name.endswith("_orig") else None
+        counted = reader.count(ref, name, mask)
+        found[name] = StoredTensor(
+            name=name,
+            shape=ref.shape,
+            dtype=_STORED_AS.get(ref.storage.dtype, ref.storage.dtype),
+            role=role,
+            numel=counted.numel,
+            nonzero=counted.nonzero,
+            effective_nonzero=counted.effective,
+            nbytes=counted.numel * WIDTHS[ref.storage.dtype],
+            first=first,
+        )
+    return tuple(found.values())
+
+
+def _meta(tree: Mapping[Any, Any]) -> dict[str, Any]:
+    budget = [10_000]
+    return {key: _bounded(tree.get(key), budget, 6) for key in _META if key in tree}
+
+
+def _bounded(value: Any, budget: list[int], depth: int) -> Any:
+    """Copies plain data of a foreign file; shared or cyclic structures end at the budget."""
+    budget[0] -= 1
+    if budget[0] < 0 or depth < 0:
+        return "..."
+    if isinstance(value, Mapping):
+        return {str(k)[:200]: _bounded(v, budget, depth - 1) for k, v in list(value.items())[:1000]}
+    if isinstance(value, (list, tuple)):
+        return [_bounded(item, budget, depth - 1) for item in value[:1000]]
+    if isinstance(value, str):
+        return _printable(value[:1000])
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 1 << 64:
+        return "..."
+    return value if isinstance(value, (bool, int, float, type(None))) else type(value).__name__
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _show(value: object) -> str:
+    if isinstance(value, str):
+        return repr(value[:80])
+    if isinstance(value, int) and abs(value) >= 1 << 64:
+        return "a huge number"
+    return repr(value) if isinstance(value, (int, float, type(None))) else type(value).__name__
