@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # resolved lazily below, so that importing the package costs nothing
-    import compressor.audit as audit
+    import compressor.audit as audit  # noqa: PLR0402 - `from compressor` finds no name yet
 
 __all__ = ["__version__", "audit"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the public parts on first use: `compressor.audit` must not cost `compressor --help`."""
+    """Import the public parts on first use, so that `compressor --help` does not pay for them."""
     if name == "audit":
         import importlib
 

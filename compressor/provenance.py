@@ -17,7 +17,7 @@ _PACKAGES = ("torch", "torch-pruning", "numpy", "onnx", "brevitas", "soundfile",
 
 
 def source_commit() -> str:
-    """The commit of the checkout this package runs from, "+" behind it if files differ; "" if none."""
+    """The commit of the checkout this runs from, with "+" if files differ; "" outside of one."""
     root = Path(compressor.__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return ""

@@ -1,0 +1,49 @@
+"""Exponential moving average of a network's weights and BatchNorm statistics."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["WeightAverage", "tensors_of"]
+
+
+def tensors_of(model: nn.Module) -> list[Tensor]:
+    """All parameters and buffers of `model`, detached, sharing its memory."""
+    return [tensor.detach() for tensor in (*model.parameters(), *model.buffers())]
+
+
+class WeightAverage:
+    """average = d·average + (1 - d)·weights after each step, d = min(decay, (1 + n) / (10 + n)).
+
+    n counts the steps from 1: the warm-up of d (as in Tarvainen & Valpola 2017, section 3, and
+    TensorFlow's ExponentialMovingAverage) lets the average forget the random start. Integer buffers
+    (counters, kept channels) are copied.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self._decay = decay
+        self._steps = 0
+        live = tensors_of(model)
+        average = [tensor.clone() for tensor in live]
+        pairs = list(zip(live, average, strict=True))
+        self._floats = [pair for pair in pairs if pair[0].is_floating_point()]
+        self._others = [pair for pair in pairs if not pair[0].is_floating_point()]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take in the network's weights after one more step."""
+        self._steps += 1
+        decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
+        live, average = zip(*self._floats, strict=True)
+        torch._foreach_lerp_(average, live, 1 - decay)
+        for current, kept in self._others:
+            kept.copy_(current)
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange the network's weights and the average; a second call undoes it exactly."""
+        for current, kept in (*self._floats, *self._others):
+            held = current.clone()
+            current.copy_(kept)
+            kept.copy_(held)

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+
+from compressor.errors import ConfigError, UnknownNameError
+from compressor.training import TrainSettings
+
+
+def test_settings_survive_json() -> None:
+    settings = TrainSettings(epochs=3, crop_frames=25, schedule="cosine", gamma_l1=1e-4)
+    assert TrainSettings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
+
+
+def test_left_out_keys_keep_their_default() -> None:
+    assert TrainSettings.from_dict({"epochs": 7}) == TrainSettings(epochs=7)
+
+
+def test_a_whole_number_in_a_file_becomes_a_float() -> None:
+    settings = TrainSettings.from_dict({"lr": 1, "weight_decay": 0})
+    assert isinstance(settings.lr, float)
+    assert settings == TrainSettings(lr=1.0, weight_decay=0.0)
+
+
+def test_unknown_key_names_the_closest() -> None:
+    with pytest.raises(UnknownNameError, match=r"label_smooth'.*label_smoothing"):
+        TrainSettings.from_dict({"label_smooth": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("epochs", 0, "epochs is 0; it must be at least 1"),
+        ("epochs", 2.5, "give a whole number"),
+        ("epochs", True, "give a whole number"),
+        ("batch_size", 1, "at least 2"),
+        ("lr", 0.0, "more than 0"),
+        ("lr", math.nan, "more than 0"),
+        ("lr", math.inf, "more than 0"),
+        ("lr", "0.1", "give a number"),
+        ("momentum", 1.0, "at least 0 and less than 1"),
+        ("label_smoothing", 1.0, "less than 1"),
+        ("freq_mask_share", 1.1, "at most 1"),
+        ("crop_frames", 0, "at least 1"),
+        ("validation_share", 0.6, "at most 0.5"),
+        ("optimizer", "adam", "allowed: adamw, sgd"),
+        ("schedule", None, "allowed: onecycle, cosine"),
+        ("precision", "float16", "allowed: float32, bfloat16"),
+        ("time_roll", 1, "give true or false"),
+    ],
+)
+def test_bad_values_say_what_is_allowed(name: str, value: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=name) as error:
+        TrainSettings.from_dict({name: value})
+    assert message in str(error.value)
+
+
+def test_every_setting_is_checked() -> None:
+    """A new field without a rule would raise KeyError here, or pass a value of no type."""
+    for name in TrainSettings().to_dict():
+        with pytest.raises(ConfigError, match=name):
+            TrainSettings.from_dict({name: object()})
+
+
+def test_settings_do_not_load_torch() -> None:
+    code = (
+        "import sys, compressor.training as t; t.TrainSettings(); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
