@@ -1,0 +1,92 @@
+"""`compressor train`: train a dense network and write it as a model file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from compressor.cli import console
+from compressor.cli.sweep import make_experiment
+
+__all__ = ["train"]
+
+
+def train(
+    out: Annotated[Path, typer.Argument(metavar="MODEL.pt", help="Where to write the network.")],
+    *,
+    model: Annotated[str, typer.Option(help="Network of the zoo.")] = "seresnet18",
+    model_arg: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Argument of the network, such as strides=1,2,2,2."),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Data set; default: the embedded synthetic scenes.")
+    ] = None,
+    fold: Annotated[int | None, typer.Option(help="Fold. Default: the data set's own.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of weights, order and augmentation.")] = 0,
+    epochs: Annotated[int | None, typer.Option(help="Epochs.")] = None,
+    slim_l1: Annotated[float | None, typer.Option(help="L1 penalty on BatchNorm scales.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Clips a training step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
+    crop_s: Annotated[
+        float | None,
+        typer.Option(help="Train on random crops of this many seconds; evaluate on whole clips."),
+    ] = None,
+    precision: Annotated[
+        Literal["float32", "bfloat16"] | None, typer.Option(help="Type of the forward pass.")
+    ] = None,
+    settings: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.toml", help="Training settings; options win over the file."),
+    ] = None,
+    store: Annotated[
+        Literal["float32", "float16"], typer.Option(help="Number type of the weights in the file.")
+    ] = "float32",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="torch threads; default: one a core.")
+    ] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder of cached features.")] = None,
+) -> None:
+    """Train a network on a data set's training part and evaluate it on its test part.
+
+    The settings are those of `compressor sweep`: the file can stand for its dense network.
+    """
+    from compressor import provenance, runtime
+
+    runtime.tune(threads=threads or runtime.cores())
+    experiment = make_experiment(
+        model=model,
+        model_arg=model_arg or [],
+        data=data,
+        cache=cache,
+        settings=settings,
+        crop_s=crop_s,
+        options={
+            "epochs": epochs,
+            "gamma_l1": slim_l1,
+            "batch_size": batch_size,
+            "lr": lr,
+            "precision": precision,
+        },
+    )
+    from compressor.sweep.experiment import open_features
+    from compressor.sweep.trial import save_artifact, train_dense
+
+    features = open_features(experiment, fold, console)
+    with console.progress("epochs", experiment.train.epochs) as bar:
+        artifact, scores = train_dense(
+            experiment,
+            features,
+            seed=seed,
+            provenance=provenance.collect(
+                command=("compressor", *sys.argv[1:]), seed=seed, data_hash=features.data_hash
+            ),
+            dtype=store,
+            on_epoch=lambda epoch, epochs, record: bar.advance(f"loss {record['loss']:.3f}"),
+        )
+    save_artifact(artifact, out)
+    print(f"accuracy {100 * scores.accuracy:.1f} %, log loss {scores.log_loss:.3f}")
+    print(out)

@@ -1,0 +1,267 @@
+"""What every job of a sweep shares: data, network, training settings, and what follows from them.
+
+`Experiment` is plain data that travels to worker processes; the functions turn it into features and
+networks. Torch is loaded where a network is built.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compressor.errors import UsageError
+from compressor.sweep.plan import Job
+from compressor.training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from compressor.audio.logmel import LogMel
+    from compressor.data import SceneSet
+    from compressor.data.features import Features
+    from compressor.sweep.execute import Watch
+
+__all__ = [
+    "Experiment",
+    "build_network",
+    "data_identity",
+    "example_input",
+    "front_end_of",
+    "input_shape",
+    "load_features",
+    "network_arguments",
+    "open_data",
+    "open_features",
+    "shape_of",
+]
+
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Data, network and settings of one sweep.
+
+    Attributes:
+        model: name in the zoo.
+        model_args: arguments of its builder beyond the sizes that follow from the data.
+        data: what `--data` named; None for the embedded set.
+        cache: folder of cached features; None for the default one.
+        train: settings of the dense network's training.
+        finetune: settings after pruning: the training's own but for the epochs, and without the
+            penalty on BatchNorm scales, which has done its work.
+    """
+
+    model: str
+    data: str | None
+    cache: str | None
+    train: TrainSettings
+    finetune: TrainSettings
+    model_args: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def make(
+        cls,
+        *,
+        model: str,
+        model_args: Mapping[str, Any],
+        data: str | None,
+        cache: Path | None,
+        train: TrainSettings,
+        finetune_epochs: int,
+        crop_s: float | None = None,
+    ) -> Experiment:
+        """An experiment whose fine-tuning follows from its training.
+
+        Args:
+            model: name in the zoo.
+            model_args: arguments of its builder.
+            data: what to open; None for the embedded set.
+            cache: cache folder, None for the default one.
+            train: settings of the training.
+            finetune_epochs: epochs after pruning.
+            crop_s: seconds of random crop to train on, in place of `train.crop_frames`.
+
+        Raises:
+            UnknownNameError: no network of that name.
+            ShapeError: the crop is too short for one frame.
+        """
+        if crop_s is not None:
+            frames = front_end_of(model).frames(crop_s)
+            train = dataclasses.replace(train, crop_frames=frames)
+        return cls(
+            model=model,
+            model_args=dict(model_args),
+            data=data,
+            cache=None if cache is None else str(cache),
+            train=train,
+            finetune=dataclasses.replace(train, epochs=finetune_epochs, gamma_l1=0.0),
+        )
+
+    def epochs(self, job: Job) -> int:
+        """Epochs of training in a job."""
+        return self.train.epochs if job.kind == "dense" else self.finetune.epochs
+
+
+def front_end_of(model: str) -> LogMel:
+    """The log-mel front-end of a network's paper.
+
+    Raises:
+        UnknownNameError: no network of that name.
+    """
+    import zoo
+    from compressor.audio.logmel import preset
+
+    return preset(zoo.entry(model).front_end)
+
+
+@functools.lru_cache(maxsize=2)  # a worker's next job mostly has the same fold
+def _features(model: str, data: str | None, cache: str | None, fold: int | None) -> Features:
+    from compressor.data import open_dataset
+    from compressor.data.features import extract
+
+    folder = None if cache is None else Path(cache)
+    dataset = open_dataset(data, fold=fold, cache=folder)
+    return extract(dataset, front_end_of(model), cache=folder)
+
+
+def open_features(experiment: Experiment, fold: int | None, watch: Watch) -> Features:
+    """Open the data and compute what features are missing, telling `watch` how far it is.
+
+    Raises:
+        DataError: data that cannot be read, or has no such fold.
+        UnknownNameError, ShapeError, UsageError: a network that cannot take the data, found before
+            any feature is computed.
+    """
+    from compressor.data.features import extract
+
+    cache = None if experiment.cache is None else Path(experiment.cache)
+    with watch.on_progress("data") as on_progress:
+        dataset = open_data(experiment, fold, on_progress=on_progress)
+    front_end = front_end_of(experiment.model)
+    shape = front_end.at_rate(min(front_end.sample_rate_hz, dataset.sample_rate_hz)).shape(
+        dataset.clip_s
+    )
+    build_network(experiment, shape, dataset.classes, seed=0)
+    with watch.on_progress("features") as on_progress:
+        return extract(dataset, front_end, cache=cache, on_progress=on_progress)
+
+
+def open_data(
+    experiment: Experiment,
+    fold: int | None = None,
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> SceneSet:
+    """The experiment's data set at a fold, None for its default one."""
+    from compressor.data import open_dataset
+
+    cache = None if experiment.cache is None else Path(experiment.cache)
+    return open_dataset(experiment.data, fold=fold, cache=cache, on_progress=on_progress)
+
+
+def load_features(experiment: Experiment, fold: int | None) -> Features:
+    """Features of a fold, from the cache where they are there; kept for the next job."""
+    return _features(experiment.model, experiment.data, experiment.cache, fold)
+
+
+def data_identity(features: Features) -> str:
+    """What the data is, for comparing runs and checkpoints.
+
+    The embedded set is known by its version: its last bits may differ between processors, and a
+    network trained on it elsewhere is still trained on it. Recordings are known by their content.
+    """
+    if features.dataset.synthetic:
+        return f"{features.dataset.name}/{features.dataset.root.name}"
+    return features.data_hash
+
+
+def shape_of(features: Features) -> Shape:
+    """Shape of one clip's features, (C, M, T)."""
+    channels, mels, frames = (int(size) for size in features.train.x.shape[1:])
+    return channels, mels, frames
+
+
+def input_shape(model: str, shape: Shape) -> Shape:
+    """The network's input without the batch axis, in its own layout.
+
+    Args:
+        model: name in the zoo.
+        shape: of one clip's features, (C, M, T).
+    """
+    import zoo
+
+    channels, mels, frames = shape
+    return (channels, frames, mels) if zoo.entry(model).layout == "CTF" else shape
+
+
+def network_arguments(
+    experiment: Experiment, shape: Shape, classes: Sequence[str]
+) -> dict[str, Any]:
+    """Arguments of `zoo.build` beyond name and number of classes.
+
+    Sizes follow from the features; where a network has outputs for the three groups of the ten TAU
+    scenes and the data has other classes, those outputs are left away.
+
+    Args:
+        experiment: network and its arguments.
+        shape: of one clip's features, (C, M, T).
+        classes: of the data.
+
+    Raises:
+        UsageError: `--model-arg` names a size that follows from the data.
+    """
+    import zoo
+
+    for name in ("in_channels", "mels", "frames", "num_classes"):
+        if name in experiment.model_args:
+            raise UsageError(f"--model-arg {name} is not yours to set: it follows from the data")
+    accepted = inspect.signature(zoo.entry(experiment.model).builder).parameters
+    sizes = dict(zip(("in_channels", "mels", "frames"), shape, strict=True))
+    arguments: dict[str, Any] = {k: v for k, v in sizes.items() if k in accepted}
+    if "group_classes" in accepted and not _are_tau_scenes(classes):
+        arguments["group_classes"] = 0
+    return {**arguments, **experiment.model_args}
+
+
+def _are_tau_scenes(classes: Sequence[str]) -> bool:
+    """Whether the classes are the ten scenes of TAU Urban Acoustic Scenes (DCASE task 1)."""
+    scenes = "airport bus metro metro_station park public_square shopping_mall street_pedestrian"
+    return set(classes) == {*scenes.split(), "street_traffic", "tram"}
+
+
+def build_network(
+    experiment: Experiment, shape: Shape, classes: Sequence[str], *, seed: int
+) -> nn.Module:
+    """The dense network with weights drawn from `seed`; the random state is left alone.
+
+    Args:
+        experiment: network and its arguments.
+        shape: of one clip's features, (C, M, T).
+        classes: of the data.
+        seed: of the weights.
+
+    Raises:
+        UnknownNameError, ShapeError, UsageError: no such network, or it cannot take the data.
+    """
+    import torch
+
+    import zoo
+
+    arguments = network_arguments(experiment, shape, classes)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return zoo.build(experiment.model, len(classes), **arguments)
+
+
+def example_input(shape: Shape) -> Tensor:
+    """An input of two clips for tracing: (2, *shape)."""
+    import torch
+
+    return torch.zeros(2, *shape)
