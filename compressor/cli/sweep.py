@@ -278,12 +278,13 @@ def _print_plan(preview: Preview) -> None:
 
 def _print_results(result: SweepResult, out: Path) -> None:
     """Table, findings, failures, and the report's path as the last line."""
-    from compressor.cli.sweep_table import findings, table
+    from compressor.cli.sweep_table import findings, table, title
 
     if result.results["summary"]["groups"]:
+        print(title(result.results))
         console.stdout().print(table(result.results))
-    for line in findings(result.results):
-        print(line)
+        for line in findings(result.results):
+            print(line)
     for job_id, error in result.failed.items():
         console.note(f"failed: {job_id}: {error}")
     print(result.report or out / "results.json")

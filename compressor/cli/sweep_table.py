@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["findings", "table"]
+__all__ = ["findings", "table", "title"]
 
 Group = Mapping[str, Any]
 
@@ -18,15 +18,8 @@ def table(results: Mapping[str, Any]) -> Table:
     from rich import box
     from rich.table import Table
 
-    run, summary = results["run"], results["summary"]
-    shown = Table(
-        title=f"{run['model']} on {run['title']} ({run['split']}), {_runs(summary)}",
-        title_justify="left",
-        caption="before, after: test accuracy before and after fine-tuning; "
-        f"{summary['year']}: verdict of that year's rules, stored as float16",
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-    )
+    summary = results["summary"]
+    shown = Table(box=box.SIMPLE_HEAD)
     shown.add_column("ratio", no_wrap=True)
     for name in ("params", "non-zero", "B fp16", "B int8", "MACs"):
         shown.add_column(name, justify="right", no_wrap=True)
@@ -45,6 +38,12 @@ def table(results: Mapping[str, Any]) -> Table:
             _verdict(group["verdicts"]),
         )
     return shown
+
+
+def title(results: Mapping[str, Any]) -> str:
+    """The line over the table: what was run, on what, how often."""
+    run = results["run"]
+    return f"{run['model']} on {run['title']} ({run['split']}), {_runs(results['summary'])}"
 
 
 def _runs(summary: Mapping[str, Any]) -> str:
@@ -84,8 +83,11 @@ def _verdict(counts: Mapping[str, int]) -> str:
 
 def findings(results: Mapping[str, Any]) -> list[str]:
     """What the curve says, in sentences, from the summary's numbers."""
-    lines = []
-    groups = results["summary"]["groups"]
+    groups, year = results["summary"]["groups"], results["summary"]["year"]
+    lines = [
+        f"before, after: test accuracy before and after fine-tuning; {year}: verdict of that "
+        "year's rules on the network stored as float16"
+    ]
     if results["run"]["synthetic"]:
         lines.append("The data is synthetic: the figures say nothing about real recordings.")
     for curve in results["summary"]["curves"]:

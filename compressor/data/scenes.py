@@ -26,7 +26,7 @@ from compressor.runtime import cores
 
 __all__ = ["SPEC", "VERSION", "SceneClip", "generate", "plan"]
 
-VERSION: Final = "synthetic-scenes-2"
+VERSION: Final = "synthetic-scenes-3"
 """Changes with every change of the sounds or the lists, and with it the folder in the cache."""
 
 # Nine cities in both parts; the tenth is heard in the evaluation part only.

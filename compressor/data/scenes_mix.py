@@ -58,12 +58,12 @@ DEVICES: Final = MappingProxyType(
     }
 )
 
-LEAD_SHARE: Final = 0.95  # of the clips hold a lead
+LEAD_SHARE: Final = 0.92  # of the clips hold a lead
 SECOND_SHARE: Final = 0.4  # of those hold a second one
-LEAD_DB: Final = (6.0, 18.0)  # level of leads over the bed
-EXTRA_DB: Final = (-6.0, 7.0)  # level of all other sounds over the bed
-_EQ_DB: Final = 2.5  # standard deviation of a location's colour at each knot
-_CLIP_EQ_DB: Final = 3.0  # the same from clip to clip (another spot, another direction)
+LEAD_DB: Final = (8.0, 16.0)  # level of leads over the bed
+EXTRA_DB: Final = (-6.0, 5.0)  # level of all other sounds over the bed
+_EQ_DB: Final = 3.0  # standard deviation of a location's colour at each knot
+_CLIP_EQ_DB: Final = 1.5  # the same from clip to clip (another spot, another direction)
 _TILT_DB: Final = 1.5  # standard deviation of a location's tilt, dB an octave
 _BLOCK: Final = 441  # 10 ms: the step of the dynamic compression
 

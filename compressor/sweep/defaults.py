@@ -28,8 +28,8 @@ class Defaults:
     finetune_epochs: int
 
 
-_SYNTHETIC = Defaults(TrainSettings(epochs=40, gamma_l1=1e-4), finetune_epochs=8)
-_RECORDINGS = Defaults(TrainSettings(epochs=80, gamma_l1=1e-4), finetune_epochs=25)
+_SYNTHETIC = Defaults(TrainSettings(epochs=40, gamma_l1=3e-3), finetune_epochs=10)
+_RECORDINGS = Defaults(TrainSettings(epochs=80, gamma_l1=2e-3), finetune_epochs=20)
 
 
 def choose(*, synthetic: bool, overrides: Mapping[str, object]) -> Defaults:

@@ -92,9 +92,9 @@ class Experiment:
             UnknownNameError: no network of that name.
             ShapeError: the crop is too short for one frame.
         """
+        front_end = front_end_of(model)  # first of all: a typo must not cost the data's making
         if crop_s is not None:
-            frames = front_end_of(model).frames(crop_s)
-            train = dataclasses.replace(train, crop_frames=frames)
+            train = dataclasses.replace(train, crop_frames=front_end.frames(crop_s))
         return cls(
             model=model,
             model_args=dict(model_args),

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 __all__ = ["TrialTask", "common_keys", "measure", "run_trial", "save_artifact", "train_dense"]
 
 # Clips whose batches re-estimate BatchNorm statistics: all of a small set, enough of a large one.
-# Statistics of 1,024 clips of some 50 frames each are averages over 10^6 values a channel.
-_BATCHNORM_CLIPS = 1024
+# Statistics of 512 clips of 40 bands and 51 frames are averages over 10^6 values a channel.
+_BATCHNORM_CLIPS = 512
 _BATCHNORM_BATCH = 64
 
 VERDICT_NUMBER_TYPE = "float16"  # the number type in which a point's parameters are judged
