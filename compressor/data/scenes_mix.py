@@ -58,7 +58,7 @@ DEVICES: Final = MappingProxyType(
     }
 )
 
-LEAD_SHARE: Final = 0.92  # of the clips hold a lead
+LEAD_SHARE: Final = 0.95  # of the clips hold a lead
 SECOND_SHARE: Final = 0.4  # of those hold a second one
 LEAD_DB: Final = (8.0, 16.0)  # level of leads over the bed
 EXTRA_DB: Final = (-6.0, 5.0)  # level of all other sounds over the bed

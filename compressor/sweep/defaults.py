@@ -28,7 +28,7 @@ class Defaults:
     finetune_epochs: int
 
 
-_SYNTHETIC = Defaults(TrainSettings(epochs=40, gamma_l1=3e-3), finetune_epochs=10)
+_SYNTHETIC = Defaults(TrainSettings(epochs=40, gamma_l1=3e-3), finetune_epochs=12)
 _RECORDINGS = Defaults(TrainSettings(epochs=80, gamma_l1=2e-3), finetune_epochs=20)
 
 
