@@ -94,6 +94,7 @@ def main() -> None:
     parser.add_argument("--finetune-epochs", type=int, default=3)
     parser.add_argument("--epochs", type=int, help="of the dense network (default: the sweep's)")
     parser.add_argument("--workers", type=int, help="of the sweep (default: one a core)")
+    parser.add_argument("--precision", help="of the sweep (default: the sweep's)")
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--threads", type=int, help="of the plain script (default: torch's own)")
     parser.add_argument("--plain", type=Path, help=argparse.SUPPRESS)
@@ -108,7 +109,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         sweep = [sys.executable, "-m", "compressor", "sweep", "--out", str(run), *shared]
-        for name in ("epochs", "workers"):
+        for name in ("epochs", "workers", "precision"):
             value = getattr(options, name)
             sweep += [] if value is None else [f"--{name}", str(value)]
         # Makes data, features and the dense network, which both sides then find.

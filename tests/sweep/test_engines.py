@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import fake_trial
@@ -127,7 +128,9 @@ def test_a_killed_command_repeats_nothing_finished(tmp_path: Path, how: signal.S
     jobs = plan(ratios)
     folder = RunFolder(out)
     command = [sys.executable, fake_trial.__file__, str(out), "1.5", ratios]
-    process = subprocess.Popen(command, cwd=Path.cwd())
+    # tests started in the background of a shell have SIGINT ignored, and so do their children
+    listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, cwd=Path.cwd(), preexec_fn=listen)  # noqa: PLW1509
     deadline = time.monotonic() + 60
     while len(folder.finished(jobs)) < 3:  # dense and two points; two more are running
         assert process.poll() is None and time.monotonic() < deadline
