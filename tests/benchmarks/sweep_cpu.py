@@ -25,7 +25,7 @@ RATIOS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8)
 
 
 def plain_script(run: Path, cache: Path | None, epochs: int) -> None:
-    """Prune and fine-tune at every ratio, as a plain script would; prints accuracies as JSON."""
+    """Prune and fine-tune at every ratio, as a plain script would; prints JSON."""
     import torch
     import torch_pruning as tp
     from torch.utils.data import DataLoader, TensorDataset
@@ -47,7 +47,7 @@ def plain_script(run: Path, cache: Path | None, epochs: int) -> None:
 
     train, test = part(features.train, True), part(features.test, False)
     base, example = dense.build(), torch.zeros(1, *dense.input_shape)
-    accuracies = {}
+    found = {}
     for ratio in RATIOS:
         model = copy.deepcopy(base)
         names = dict(model.named_modules())
@@ -75,8 +75,8 @@ def plain_script(run: Path, cache: Path | None, epochs: int) -> None:
         model.eval()
         with torch.no_grad():
             right = sum(int((model(x).argmax(1) == y).sum()) for x, y in test)
-        accuracies[ratio] = right / len(features.test)
-    print(json.dumps(accuracies))
+        found[ratio] = (right / len(features.test), sum(p.numel() for p in model.parameters()))
+    print(json.dumps(found))
 
 
 def measured(command: list[str], environment: dict[str, str]) -> tuple[float, float, str]:
@@ -119,7 +119,7 @@ def main() -> None:
         ours, ours_wall, _ = measured([*sweep, "--prune", "0.5:0.8"], environment)
         results = json.loads((run / "results.json").read_text())
         swept = {
-            group["prune_ratio"]: group["accuracy"]["mean"]
+            group["prune_ratio"]: (group["accuracy"]["mean"], group["params"]["mean"])
             for group in results["summary"]["groups"]
         }
         limited = dict(environment)
@@ -128,10 +128,15 @@ def main() -> None:
         plain, plain_wall, text = measured(
             [sys.executable, __file__, "--plain", str(run), *shared], limited
         )
-    accuracies = {float(ratio): value for ratio, value in json.loads(text).items()}
-    print("ratio   sweep %   plain %")
+    scripted = {float(ratio): found for ratio, found in json.loads(text).items()}
+    # The sizes differ: the pruner leaves a group at full width that it would have to empty.
+    print("ratio   sweep %  parameters   plain %  parameters")
     for ratio in RATIOS:
-        print(f"{ratio:.2f}    {100 * swept[ratio]:5.1f}     {100 * accuracies[ratio]:5.1f}")
+        (accuracy, params), (plain_accuracy, plain_params) = swept[ratio], scripted[ratio]
+        print(
+            f"{ratio:.2f}    {100 * accuracy:7.1f}  {params:10,.0f}   "
+            f"{100 * plain_accuracy:7.1f}  {plain_params:10,.0f}"
+        )
     print(
         f"sweep {ours:.1f} CPU s in {ours_wall:.1f} s, "
         f"plain {plain:.1f} CPU s in {plain_wall:.1f} s"
