@@ -10,6 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from compressor.cli import console
+from compressor.cli.options import (
+    BatchSize,
+    Cache,
+    CropSeconds,
+    LearningRate,
+    ModelArgs,
+    Precision,
+    Settings,
+)
 from compressor.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
@@ -115,10 +124,7 @@ def make_experiment(
 def sweep(
     *,
     model: Annotated[str, typer.Option(help="Network of the zoo.")] = "seresnet18",
-    model_arg: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="Argument of the network, such as strides=1,2,2,2."),
-    ] = None,
+    model_arg: ModelArgs = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -154,19 +160,11 @@ def sweep(
     slim_l1: Annotated[
         float | None, typer.Option(help="L1 penalty on BatchNorm scales while training.")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Clips a training step.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
-    crop_s: Annotated[
-        float | None,
-        typer.Option(help="Train on random crops of this many seconds; evaluate on whole clips."),
-    ] = None,
-    precision: Annotated[
-        Literal["float32", "bfloat16"] | None, typer.Option(help="Type of the forward pass.")
-    ] = None,
-    settings: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.toml", help="Training settings; options win over the file."),
-    ] = None,
+    batch_size: BatchSize = None,
+    lr: LearningRate = None,
+    crop_s: CropSeconds = None,
+    precision: Precision = None,
+    settings: Settings = None,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -180,7 +178,7 @@ def sweep(
             help="Run folder; default runs/MODEL-DATA. Started again, a sweep goes on where it was."
         ),
     ] = None,
-    cache: Annotated[Path | None, typer.Option(help="Folder of cached features.")] = None,
+    cache: Cache = None,
     year: Annotated[
         int, typer.Option(help="Challenge year whose limits judge the networks.")
     ] = 2023,

@@ -9,6 +9,15 @@ from typing import Annotated, Literal
 import typer
 
 from compressor.cli import console
+from compressor.cli.options import (
+    BatchSize,
+    Cache,
+    CropSeconds,
+    LearningRate,
+    ModelArgs,
+    Precision,
+    Settings,
+)
 from compressor.cli.sweep import make_experiment
 
 __all__ = ["train"]
@@ -18,10 +27,7 @@ def train(
     out: Annotated[Path, typer.Argument(metavar="MODEL.pt", help="Where to write the network.")],
     *,
     model: Annotated[str, typer.Option(help="Network of the zoo.")] = "seresnet18",
-    model_arg: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="Argument of the network, such as strides=1,2,2,2."),
-    ] = None,
+    model_arg: ModelArgs = None,
     data: Annotated[
         str | None, typer.Option(help="Data set; default: the embedded synthetic scenes.")
     ] = None,
@@ -29,26 +35,18 @@ def train(
     seed: Annotated[int, typer.Option(min=0, help="Seed of weights, order and augmentation.")] = 0,
     epochs: Annotated[int | None, typer.Option(help="Epochs.")] = None,
     slim_l1: Annotated[float | None, typer.Option(help="L1 penalty on BatchNorm scales.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Clips a training step.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
-    crop_s: Annotated[
-        float | None,
-        typer.Option(help="Train on random crops of this many seconds; evaluate on whole clips."),
-    ] = None,
-    precision: Annotated[
-        Literal["float32", "bfloat16"] | None, typer.Option(help="Type of the forward pass.")
-    ] = None,
-    settings: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.toml", help="Training settings; options win over the file."),
-    ] = None,
+    batch_size: BatchSize = None,
+    lr: LearningRate = None,
+    crop_s: CropSeconds = None,
+    precision: Precision = None,
+    settings: Settings = None,
     store: Annotated[
         Literal["float32", "float16"], typer.Option(help="Number type of the weights in the file.")
     ] = "float32",
     threads: Annotated[
         int | None, typer.Option(min=1, help="torch threads; default: one a core.")
     ] = None,
-    cache: Annotated[Path | None, typer.Option(help="Folder of cached features.")] = None,
+    cache: Cache = None,
 ) -> None:
     """Train a network on a data set's training part and evaluate it on its test part.
 

@@ -1,0 +1,37 @@
+"""Options that `compressor sweep` and `compressor train` share, each described once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+__all__ = [
+    "BatchSize",
+    "Cache",
+    "CropSeconds",
+    "LearningRate",
+    "ModelArgs",
+    "Precision",
+    "Settings",
+]
+
+ModelArgs = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY=VALUE", help="Argument of the network, such as strides=1,2,2,2."),
+]
+BatchSize = Annotated[int | None, typer.Option(help="Clips a training step.")]
+LearningRate = Annotated[float | None, typer.Option(help="Highest learning rate.")]
+CropSeconds = Annotated[
+    float | None,
+    typer.Option(help="Train on random crops of this many seconds; evaluate on whole clips."),
+]
+Precision = Annotated[
+    Literal["float32", "bfloat16"] | None, typer.Option(help="Type of the forward pass.")
+]
+Settings = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.toml", help="Training settings; options win over the file."),
+]
+Cache = Annotated[Path | None, typer.Option(help="Folder of cached features.")]
