@@ -36,46 +36,87 @@ def audit(
     inputs: Any = None,
     input_shape: Any = None,
     convention: str = "strict",
+    *,
+    run: bool = False,
+    arch: str | None = None,
 ) -> AuditResult:
-    """Counts a live torch module or a model file.
+    """Counts a live network or a model file.
 
     Args:
-        module_or_path: a `torch.nn.Module`, or the path of a model file (never executed).
-        inputs: for a module: a tensor, a tuple of inputs, or a mapping of keyword inputs, each with
-            its batch axis, as (1, C, M, T).
-        input_shape: for a module, instead of `inputs`: one such shape, or a sequence of shapes. A
-            file carries its own; another one is refused.
+        module_or_path: a `torch.nn.Module` (a scripted one too), a `torch.export.ExportedProgram`,
+            the path of a model file, or "package.module:factory", the name of a function that
+            builds a network. A file is never executed unless `run` allows it.
+        inputs: for a live module: a tensor, a tuple of inputs, or a mapping of keyword inputs, each
+            with its batch axis, as (1, C, M, T).
+        input_shape: instead of `inputs`: one such shape, or a sequence of shapes for several
+            inputs. A file that carries a graph is counted on its own input when this is None (an
+            open batch axis counts as 1); another shape is taken where the format leaves it open or
+            names a network that can be built again.
         convention: which convention `AuditResult.macs` follows ("strict", "nessi").
+        run: permits what runs code of the file's choosing, in a child process with limits:
+            TorchScript and "package.module:factory".
+        arch: for a state dict (.pt, .safetensors): the network it belongs to, a name in the zoo or
+            (with `run`) "package.module:factory"; its graph gives the MACs.
 
     Returns:
         All figures; see `AuditResult`.
 
     Raises:
-        UsageError: wrong kind of argument, neither inputs nor a shape for a module, or another
-            input than the file's.
+        UsageError: wrong kind of argument, neither inputs nor a shape for a module, or an input
+            that the file cannot be counted on.
         MeasureError: the module does not run on that input.
         ModelFileError: the file cannot be read.
     """
     if isinstance(module_or_path, (str, PathLike)):
         from compressor.audit.readers.files import read_file
 
-        result = audit_inventory(read_file(module_or_path), convention)
-        wanted = None if input_shape is None else tuple(input_shape)
-        if inputs is not None or (wanted is not None and wanted != result.input_shape):
+        if inputs is not None:
             raise UsageError(
-                f"{result.source}: a file is counted on the input it was traced on "
-                f"({result.input_shape or 'it has no graph'}); for another one load its network "
-                "(compressor.artifact.load(path).build()) and audit that"
+                f"{module_or_path}: a file is counted on a shape, not on values: give "
+                "input_shape=... instead of inputs=..."
             )
-        return result
-    torch = sys.modules.get("torch")  # a live module cannot exist without it
+        shapes = _shapes(input_shape)
+        found = read_file(module_or_path, shapes=shapes, run=run, arch=arch)
+        return audit_inventory(found, convention)
+    if arch is not None:
+        raise UsageError(f"arch={arch!r}: only a state dict in a file needs its network named")
+    torch = sys.modules.get("torch")  # a live network cannot exist without it
     if torch is not None and isinstance(module_or_path, torch.nn.Module):
         from compressor.audit.readers.module import read_module
 
         return audit_inventory(read_module(module_or_path, inputs, input_shape), convention)
+    export = sys.modules.get("torch.export")
+    if export is not None and isinstance(module_or_path, export.ExportedProgram):
+        from compressor.audit.readers.exportedlive import read_exported_program
+
+        if inputs is not None:
+            raise UsageError("an ExportedProgram carries its own inputs: leave inputs=... out")
+        shapes = _shapes(input_shape)
+        return audit_inventory(read_exported_program(module_or_path, shapes), convention)
     raise UsageError(
-        f"audit: expected a torch module or a path, found {type(module_or_path).__name__}"
+        "audit: expected a torch module, an ExportedProgram or a path, found "
+        f"{type(module_or_path).__name__}"
     )
+
+
+def _shapes(given: Any) -> tuple[tuple[int, ...], ...] | None:
+    """Types one shape or a sequence of shapes; (1, 3) and [(1, 3)] are the same."""
+    if given is None:
+        return None
+    try:
+        items = list(given)
+        single = bool(items) and all(isinstance(n, int) for n in items)
+        shapes = tuple(tuple(shape) for shape in ([items] if single else items))
+    except TypeError:
+        shapes = ()
+    if not shapes or not all(
+        shape and all(type(n) is int and 0 < n < 1 << 40 for n in shape) for shape in shapes
+    ):
+        raise UsageError(
+            f"input shape {given!r}: expected positive sizes with the batch axis, as "
+            "(1, 1, 40, 51), or a sequence of such shapes"
+        )
+    return shapes
 
 
 class _CallableModule(types.ModuleType):
@@ -87,8 +128,11 @@ class _CallableModule(types.ModuleType):
         inputs: Any = None,
         input_shape: Any = None,
         convention: str = "strict",
+        *,
+        run: bool = False,
+        arch: str | None = None,
     ) -> AuditResult:
-        return audit(module_or_path, inputs, input_shape, convention)
+        return audit(module_or_path, inputs, input_shape, convention, run=run, arch=arch)
 
 
 sys.modules[__name__].__class__ = _CallableModule

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from compressor.audit.conventions import CONVENTIONS, nessi_macs, sizes
+from compressor.audit.conventions import CONVENTIONS, official_macs, sizes
 from compressor.audit.graph import Graph
 from compressor.audit.inventory import Inventory, StoredTensor
-from compressor.audit.macs import RULES, strict_macs
+from compressor.audit.macs import rule_for, strict_macs
 from compressor.audit.memory import peak_activation
+from compressor.audit.quantised import float_masters
 from compressor.audit.records import AuditResult, LayerCount, Status, worst
 from compressor.errors import UnknownNameError
 
@@ -33,10 +34,11 @@ def audit_inventory(inventory: Inventory, convention: str = "strict") -> AuditRe
         raise UnknownNameError("counting convention", convention, CONVENTIONS)
     graph = inventory.graph
     strict, uncounted = strict_macs(graph) if graph else ({}, {})
-    official = nessi_macs(inventory)
+    official = official_macs(inventory)
     macs: dict[str, int | None] = dict.fromkeys(CONVENTIONS)  # the Keras years count no MACs
     if graph is not None:
-        macs |= {"strict": sum(strict.values()), "nessi": sum(official.values())}
+        macs |= {key: sum(by_layer.values()) for key, by_layer in official.items()}
+        macs["strict"] = sum(strict.values())
     counted = sizes(inventory)
     peak = peak_activation(graph) if graph else None
     bytes_by_dtype: dict[str, int] = {}
@@ -47,6 +49,7 @@ def audit_inventory(inventory: Inventory, convention: str = "strict") -> AuditRe
         doubts.setdefault("macs", []).append("no counting rule for " + ", ".join(_times(uncounted)))
     statuses = _statuses(inventory, doubts)
     details = _details(inventory)
+    deployed = _deployed(inventory)
     own = counted["strict"]
     return AuditResult(
         macs=macs[convention],
@@ -59,7 +62,7 @@ def audit_inventory(inventory: Inventory, convention: str = "strict") -> AuditRe
         peak_activation_layer=peak.layer if peak else "",
         status=worst(*statuses.values()),
         statuses=statuses,
-        layers=_layers(inventory, strict, official),
+        layers=_layers(inventory, strict, official.get("nessi", {})),
         convention=convention,
         input_shape=graph.values[graph.inputs[0]].shape if graph and graph.inputs else (),
         macs_by_convention=macs,
@@ -67,12 +70,32 @@ def audit_inventory(inventory: Inventory, convention: str = "strict") -> AuditRe
         nonzero_by_convention={key: size.nonzero for key, size in counted.items()},
         bytes_by_convention={key: size.nonzero_bytes for key, size in counted.items()},
         uncounted=tuple(uncounted),
-        notes=(*_notes(inventory, details, macs), *(r for rs in doubts.values() for r in rs)),
+        scale_bytes=sum(t.nbytes for t in inventory.scales),
+        deployed_bytes=sum(deployed.values()) if deployed else None,
+        deployed_bytes_by_dtype=deployed,
+        notes=(
+            *_notes(inventory, details, macs),
+            *dict.fromkeys(reason for reasons in doubts.values() for reason in reasons),
+        ),
         details=details,
         source=inventory.source,
         format=inventory.format,
         meta=inventory.meta,
     )
+
+
+def _deployed(inventory: Inventory) -> dict[str, int]:
+    """Bytes by number type when deployed; empty where nothing is stored wider than it means."""
+    bits = inventory.deployed_bits
+    if not any(t.name in bits for t in inventory.parameters):
+        return {}
+    found: dict[str, int] = {}
+    for tensor in inventory.parameters:
+        width = bits.get(tensor.name, 0)
+        dtype = f"int{width}" if width else tensor.dtype
+        nbytes = -(-tensor.numel * width // 8) if width else tensor.nbytes
+        found[dtype] = found.get(dtype, 0) + nbytes
+    return dict(sorted(found.items()))
 
 
 def _times(counter: Mapping[str, int]) -> list[str]:
@@ -152,6 +175,13 @@ def _details(inventory: Inventory) -> dict[str, Any]:
             if t.name.endswith("_orig") and t.name.removesuffix("_orig") + "_mask" in names
         },
         "constants": {t.name: t.numel for t in inventory.tensors if t.role == "constant"},
+        "buffers": {t.name: t.nbytes for t in inventory.buffers},
+        "scales": {t.name: t.nbytes for t in inventory.scales},
+        "stored_wider": {
+            t.name: {"stored_bytes": t.nbytes, "deployed_bits": inventory.deployed_bits[t.name]}
+            for t in parameters
+            if t.name in inventory.deployed_bits
+        },
     }
     if graph is not None:
         called = {index for index, _ in graph.calls}
@@ -165,6 +195,7 @@ def _details(inventory: Inventory) -> dict[str, Any]:
             and module.parameters
             and not any(firsts.get(name, name) in used for name in module.parameters)
         ]
+        details["float_masters"] = float_masters(graph)
         details["frozen"] = [t.name for t in parameters if t.name in graph.frozen]
         details["weights_in_buffers"] = _buffers_as_weights(inventory, graph)
     return {key: value for key, value in details.items() if value}
@@ -172,10 +203,10 @@ def _details(inventory: Inventory) -> dict[str, Any]:
 
 def _buffers_as_weights(inventory: Inventory, graph: Graph) -> dict[str, int]:
     """Buffers and constants that a convolution or matrix product reads: weights by another name."""
-    roles = {t.name: t for t in inventory.tensors if t.role != "parameter"}
+    roles = {t.name: t for t in inventory.tensors if t.role in {"buffer", "constant"}}
     found: dict[str, int] = {}
     for op in graph.ops:
-        if op.name in RULES:
+        if rule_for(op.name) is not None:
             for index in op.inputs:
                 home = graph.values[index].home
                 if isinstance(home, str) and home in roles and len(graph.values[index].shape) >= 2:
@@ -204,6 +235,20 @@ def _notes(
         notes.append(
             f"used as weights but not parameters ({sum(hidden.values()):,} numbers): "
             f"{_some(hidden)}"
+        )
+    if masters := details.get("float_masters"):
+        notes.append(f"float weights left behind by quantisation, not counted: {_some(masters)}")
+    if scales := inventory.scales:
+        notes.append(
+            f"scales and zero points beside the parameters: {len(scales)} tensors, "
+            f"{sum(t.nbytes for t in scales):,} B"
+        )
+    if deployed := _deployed(inventory):
+        stored = sum(t.nbytes for t in inventory.parameters)
+        widths = ", ".join(f"{size:,} B {dtype}" for dtype, size in deployed.items())
+        notes.append(
+            f"stored wider than deployed (as after quantisation-aware training): {stored:,} B as "
+            f"stored, {sum(deployed.values()):,} B as deployed ({widths})"
         )
     strict, official = macs.get("strict"), macs.get("nessi")
     if strict is not None and official is not None and official < strict:

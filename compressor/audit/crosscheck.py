@@ -7,6 +7,7 @@ from math import prod
 
 from compressor.audit.graph import Graph, Op, Shape
 from compressor.audit.macs import RULES
+from compressor.audit.quantised import float_masters
 from compressor.errors import ModelFileError
 
 __all__ = ["crosscheck"]
@@ -43,7 +44,11 @@ def crosscheck(graph: Graph, stored: Mapping[str, Shape], name: str) -> dict[str
         if tensor not in stored and tensor not in graph.unsaved:
             raise _contradiction(name, f"{tensor} of the graph is not stored")
     _check_flow(graph, name)
-    doubts = [*_partial_weights(graph), *_unused_weights(graph)]
+    spare = float_masters(graph)
+    doubts = [
+        *_partial_weights(graph),
+        *(doubt for name, doubt in _unused_weights(graph) if name not in spare),
+    ]
     return {"macs": tuple(doubts)} if doubts else {}
 
 
@@ -137,12 +142,15 @@ def _partial_weights(graph: Graph) -> list[str]:
     return found
 
 
-def _unused_weights(graph: Graph) -> list[str]:
+def _unused_weights(graph: Graph) -> list[tuple[str, str]]:
     """Weights of two or more axes that no operator reads, in a layer that is said to have run."""
     used = graph.read_homes()
     called = {index for index, _ in graph.calls}
     return [
-        f"{parameter} is read by no operator although {module.path or 'the model'} was called"
+        (
+            parameter,
+            f"{parameter} is read by no operator although {module.path or 'the model'} was called",
+        )
         for index, module in enumerate(graph.modules)
         if index in called and module.leaf
         for parameter in module.parameters

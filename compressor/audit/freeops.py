@@ -45,14 +45,18 @@ logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xo
 bitwise_left_shift bitwise_right_shift isnan isinf isfinite isposinf isneginf isin nan_to_num
 heaviside hypot copysign nextafter special_erf sinc i0 fake_quantize_per_tensor_affine
 fake_quantize_per_channel_affine fake_quantize_per_tensor_affine_cachemask
-fake_quantize_per_channel_affine_cachemask
+fake_quantize_per_channel_affine_cachemask fused_moving_avg_obs_fake_quant
+_fused_moving_avg_obs_fq_helper _fake_quantize_learnable_per_tensor_affine
+_fake_quantize_learnable_per_channel_affine
+_fake_quantize_per_tensor_affine_cachemask_tensor_qparams
 """
 
 _REDUCE = """
 sum nansum mean nanmean var var_mean std std_mean prod amax amin max min aminmax argmax argmin all
-any norm linalg_vector_norm logsumexp cumsum cumprod cummax cummin logcumsumexp median nanmedian
-mode sort argsort topk kthvalue count_nonzero histc bincount unique _unique2 unique_consecutive
-bucketize searchsorted softmax _softmax _safe_softmax log_softmax _log_softmax cross_entropy_loss
+any allclose norm linalg_vector_norm logsumexp cumsum cumprod cummax cummin logcumsumexp median
+nanmedian mode sort argsort topk kthvalue count_nonzero histc bincount unique _unique2
+unique_consecutive bucketize searchsorted softmax _softmax _safe_softmax log_softmax _log_softmax
+cross_entropy_loss
 nll_loss_forward nll_loss2d_forward mse_loss l1_loss smooth_l1_loss huber_loss kl_div
 binary_cross_entropy binary_cross_entropy_with_logits dist
 """

@@ -10,7 +10,7 @@ from compressor.audit.graph import Graph, Shape
 
 __all__ = ["Inventory", "Role", "StoredTensor"]
 
-Role = Literal["parameter", "buffer", "constant"]
+Role = Literal["parameter", "buffer", "constant", "scale"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,8 @@ class StoredTensor:
     Attributes:
         name: qualified name ("layers.0.conv1.weight").
         shape: its shape; dtype: its number type as torch names it ("float16").
-        role: parameter, buffer (saved beside the weights) or constant (a plain attribute).
+        role: parameter, buffer (saved beside the weights), constant (a plain attribute) or scale
+            (scales and zero points of quantised numbers: listed apart, never parameters).
         numel: elements that are stored (an expanded tensor: those of its storage).
         nonzero: elements that are not zero as stored.
         effective_nonzero: the same with a pruning mask of `torch.nn.utils.prune` applied.
@@ -49,12 +50,15 @@ class Inventory:
     """Everything the counting needs; made by one reader a format, read by `count.audit_inventory`.
 
     Attributes:
-        source: file or class name; format: "module", "compressor-model", "state-dict".
+        source: file or class name; format: "module", "compressor-model", "state-dict",
+            "onnx", "tflite", "keras", "safetensors", "torch-export", "torchscript".
         tensors: all stored tensors, tied ones under each name.
         graph: the operator graph; None where the file has none (MACs are then unknown).
         roles_certain: whether parameters and buffers are told apart by the file, not by name.
         doubts: metric -> what makes it less than exact.
         meta: what the file says of itself (architecture, classes, front-end, ...).
+        deployed_bits: parameters that are stored wider than they mean (the float masters of
+            quantisation-aware training, 4-bit numbers in whole bytes) -> bits when deployed.
     """
 
     source: str
@@ -64,6 +68,7 @@ class Inventory:
     roles_certain: bool = True
     doubts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     meta: Mapping[str, Any] = field(default_factory=dict)
+    deployed_bits: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def parameters(self) -> tuple[StoredTensor, ...]:
@@ -74,6 +79,11 @@ class Inventory:
     def buffers(self) -> tuple[StoredTensor, ...]:
         """Buffers, each stored tensor once."""
         return tuple(t for t in self.tensors if t.role == "buffer" and t.first == t.name)
+
+    @property
+    def scales(self) -> tuple[StoredTensor, ...]:
+        """Scales and zero points of quantised numbers, each stored tensor once."""
+        return tuple(t for t in self.tensors if t.role == "scale" and t.first == t.name)
 
     @property
     def kinds(self) -> dict[str, str]:

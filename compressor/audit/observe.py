@@ -23,6 +23,11 @@ __all__ = [
 ]
 
 
+# arguments that a counting rule or the cross-check reads
+_KEPT: tuple[str, ...] = ("stride", "padding", "dilation", "transposed", "output_padding", "groups")
+_KEPT += ("quant_min", "quant_max")
+
+
 def tensors_in(tree: Any) -> Iterator[torch.Tensor]:
     """Yields the tensors of nested tuples, lists and mappings (packed sequences are tuples)."""
     if isinstance(tree, torch.Tensor):
@@ -90,7 +95,7 @@ def attributes(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> d
         argument.name: value for argument, value in zip(func._schema.arguments, args, strict=False)
     } | dict(kwargs)
     kept: dict[str, Any] = {}
-    for key in ("stride", "padding", "dilation", "transposed", "output_padding", "groups"):
+    for key in _KEPT:
         value = named.get(key)
         if isinstance(value, (bool, int)):
             kept[key] = value

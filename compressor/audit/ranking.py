@@ -1,32 +1,49 @@
-"""The 2023 ranking: accuracy, memory and MACs as a weighted mean of ranks.
+"""Ranking of systems: a weighted mean of ranks, as in 2023, or one figure, as in the other years.
 
-Score = 0.5 x rank of accuracy + 0.25 x rank of memory + 0.25 x rank of MACs, lowest first. Highest
-accuracy has rank 1, lowest memory and lowest MACs have rank 1. The formula is the organisers'; the
-weights are quoted by third parties; the rule for ties could not be read, and the ranks published
-for 2025 fit dense ranking and no other, hence the default.
+2023: score = 0.5 x rank of accuracy + 0.25 x rank of memory + 0.25 x rank of MACs, lowest first.
+Highest accuracy has rank 1, lowest memory and lowest MACs have rank 1. The formula is the
+organisers'; the weights are quoted by third parties; the rule for ties could not be read, and the
+ranks published for 2025 fit dense ranking and no other, hence the default.
+
+Scores are whole numbers inside (weights over their common denominator, ranks doubled), so that two
+scores are equal exactly when the formula says so.
 """
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite
-from pathlib import Path
+from fractions import Fraction
+from math import lcm
 from typing import TYPE_CHECKING, Literal, get_args
 
-from compressor.errors import DataError, UnknownNameError
+from compressor.audit.rules_ranking import Criterion
+from compressor.errors import UnknownNameError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["TIES", "WEIGHTS", "Ranked", "System", "order_depends_on_ties", "rank", "read_systems"]
+__all__ = [
+    "CRITERIA",
+    "TIES",
+    "Ranked",
+    "Standings",
+    "System",
+    "column_ranks",
+    "order_depends_on_ties",
+    "rank",
+    "standings",
+    "tie_rule",
+]
 
 Ties = Literal["dense", "min", "average"]
 TIES: tuple[Ties, ...] = get_args(Ties)
-WEIGHTS = (0.5, 0.25, 0.25)  # accuracy, memory, MACs
-COLUMNS = ("name", "accuracy", "bytes", "macs")
+CRITERIA = (
+    Criterion("accuracy", "highest", 0.5),
+    Criterion("bytes", "lowest", 0.25),
+    Criterion("macs", "lowest", 0.25),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,116 +68,117 @@ class Ranked:
     score: float
 
 
-def rank(systems: Sequence[System], ties: str = "dense") -> tuple[Ranked, ...]:
-    """Ranks systems, best first; systems with equal scores keep the order they came in.
+@dataclass(frozen=True)
+class Standings:
+    """Ranks and scores of n systems under c criteria, in the order the systems came in.
+
+    Attributes:
+        ranks2: (n, c), twice the rank in each column (average ranks may end in a half).
+        scores2: (n,), the score times 2 x `denominator`.
+        weights: whole numbers; over `denominator` they are the weights of the criteria.
+    """
+
+    ranks2: NDArray[np.int64]
+    scores2: NDArray[np.int64]
+    weights: tuple[int, ...]
+    denominator: int
+
+    def order(self) -> NDArray[np.int64]:
+        """Indices of the systems, best first; equal scores keep the order they came in."""
+        return self.scores2.argsort(kind="stable")
+
+    def places(self) -> NDArray[np.int64]:
+        """(n,) places: 1 + the number of better scores, so that equal scores share the place."""
+        import numpy as np
+
+        return np.searchsorted(np.sort(self.scores2), self.scores2, side="left") + 1
+
+    def scores(self) -> NDArray[np.float64]:
+        """(n,) scores as the formula gives them."""
+        return self.scores2 / (2 * self.denominator)
+
+
+def tie_rule(ties: str) -> None:
+    """Checks the name of a tie rule.
+
+    Raises:
+        UnknownNameError: no such rule.
+    """
+    if ties not in TIES:
+        raise UnknownNameError("tie rule", ties, TIES)
+
+
+def standings(
+    values: NDArray[np.float64], criteria: Sequence[Criterion] = CRITERIA, ties: str = "dense"
+) -> Standings:
+    """Ranks n systems by c criteria.
 
     Args:
-        systems: any number.
+        values: (n, c), a column a criterion, in the unit of the table.
+        criteria: direction and weight of each column.
         ties: rank of equal values: "dense" 1, 2, 2, 3; "min" 1, 2, 2, 4; "average" 1, 2.5, 2.5, 4.
 
     Raises:
         UnknownNameError: no such tie rule.
     """
-    if not systems:
-        _known(ties)
-        return ()
-    ranks, scores = _scores(systems, ties)
-    order = scores.argsort(kind="stable")
-    ranked = []
-    place, last = 0, None
-    columns = [column.tolist() for column in ranks]
-    plain = scores.tolist()
-    for position, index in enumerate(order.tolist(), start=1):
-        if plain[index] != last:
-            place, last = position, plain[index]
-        accuracy, memory, macs = (column[index] for column in columns)
-        ranked.append(Ranked(place, systems[index], accuracy, memory, macs, plain[index]))
-    return tuple(ranked)
-
-
-def order_depends_on_ties(systems: Sequence[System]) -> bool:
-    """Tells whether the tie rules put the systems in different orders."""
-    orders = {tuple(_scores(systems, ties)[1].argsort(kind="stable").tolist()) for ties in TIES}
-    return len(orders) > 1
-
-
-def _known(ties: str) -> None:
-    if ties not in TIES:
-        raise UnknownNameError("tie rule", ties, TIES)
-
-
-def _scores(
-    systems: Sequence[System], ties: str
-) -> tuple[list[NDArray[np.float64]], NDArray[np.float64]]:
     import numpy as np
 
-    _known(ties)
-    values = np.array(
-        [(-system.accuracy, system.bytes, system.macs) for system in systems], dtype=np.float64
-    ).reshape(-1, 3)
-    ranks = [_ranks(values[:, column], ties) for column in range(3)]
-    total = sum(
-        (weight * column for weight, column in zip(WEIGHTS, ranks, strict=True)),
-        np.zeros(len(systems)),
-    )
-    return ranks, total
+    tie_rule(ties)
+    fractions = [Fraction(str(criterion.weight)) for criterion in criteria]
+    denominator = lcm(*(fraction.denominator for fraction in fractions))
+    weights = tuple(int(fraction * denominator) for fraction in fractions)
+    ranks2 = np.empty(values.shape, dtype=np.int64)
+    for column, criterion in enumerate(criteria):
+        sign = -1.0 if criterion.best == "highest" else 1.0
+        ranks2[:, column] = column_ranks(sign * values[:, column], ties)
+    return Standings(ranks2, ranks2 @ np.array(weights, dtype=np.int64), weights, denominator)
 
 
-def _ranks(values: NDArray[np.float64], ties: str) -> NDArray[np.float64]:
-    """Ranks ascending values from 1; the tie rules differ in what equal values get."""
+def column_ranks(values: NDArray[np.float64], ties: str) -> NDArray[np.int64]:
+    """Twice the rank of each value, the lowest first; the tie rules differ for equal values."""
     import numpy as np
 
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     if ties == "dense":
-        return (inverse + 1).astype(np.float64)
-    before = np.concatenate(([0], np.cumsum(counts)[:-1]))
-    lowest = before + 1.0 if ties == "min" else before + (counts + 1) / 2
-    return np.asarray(lowest[inverse], dtype=np.float64)
+        return 2 * (inverse.astype(np.int64) + 1)
+    before = np.concatenate(([0], np.cumsum(counts)[:-1])).astype(np.int64)
+    twice = 2 * before + (2 if ties == "min" else counts + 1)
+    return np.asarray(twice[inverse], dtype=np.int64)
 
 
-def read_systems(path: Path) -> tuple[System, ...]:
-    """Reads a CSV file with the columns name, accuracy, bytes and macs; others are ignored.
+def rank(systems: Sequence[System], ties: str = "dense") -> tuple[Ranked, ...]:
+    """Ranks systems by the rule of 2023, best first; equal scores keep the order they came in.
+
+    Args:
+        systems: any number.
+        ties: as in `standings`.
 
     Raises:
-        DataError: no such file, a missing column, or a value that is no finite number; the message
-            names the row.
+        UnknownNameError: no such tie rule.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            return tuple(_systems(csv.reader(stream), path.name))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path.name}: cannot be read as CSV: {error}") from error
+    tie_rule(ties)
+    if not systems:
+        return ()
+    found = standings(_values(systems), CRITERIA, ties)
+    ranks, scores, places = (found.ranks2 / 2).tolist(), found.scores().tolist(), found.places()
+    ranked = []
+    for index in found.order().tolist():
+        accuracy, memory, macs = ranks[index]
+        place = int(places[index])
+        ranked.append(Ranked(place, systems[index], accuracy, memory, macs, scores[index]))
+    return tuple(ranked)
 
 
-def _systems(rows: Iterable[list[str]], name: str) -> Iterable[System]:
-    iterator = iter(rows)
-    header = [cell.strip().lower() for cell in next(iterator, [])]
-    missing = [column for column in COLUMNS if column not in header]
-    if missing:
-        found = ", ".join(header) or "nothing"
-        raise DataError(
-            f"{name}: column {missing[0]!r} is missing; expected {', '.join(COLUMNS)}, "
-            f"found {found}"
-        )
-    at = [header.index(column) for column in COLUMNS]
-    for number, row in enumerate(iterator, start=2):
-        if not row:
-            continue
-        if len(row) <= max(at):
-            raise DataError(f"{name}, row {number}: {len(row)} cells, expected {len(header)}")
-        title = row[at[0]].strip()
-        figures = [
-            _figure(row[index], column, f"{name}, row {number}")
-            for index, column in zip(at[1:], COLUMNS[1:], strict=True)
-        ]
-        yield System(title, *figures)
+def order_depends_on_ties(systems: Sequence[System]) -> bool:
+    """Tells whether any system has another place under another tie rule."""
+    if not systems:
+        return False
+    values = _values(systems)
+    return len({tuple(standings(values, CRITERIA, ties).places().tolist()) for ties in TIES}) > 1
 
 
-def _figure(cell: str, column: str, where: str) -> float:
-    try:
-        value = float(cell)
-    except ValueError:
-        value = float("nan")
-    if not isfinite(value) or (value < 0 and column != "accuracy"):
-        raise DataError(f"{where}: {column} is {cell!r}, expected a finite number")
-    return value
+def _values(systems: Sequence[System]) -> NDArray[np.float64]:
+    import numpy as np
+
+    rows = [(system.accuracy, system.bytes, system.macs) for system in systems]
+    return np.array(rows, dtype=np.float64).reshape(-1, 3)

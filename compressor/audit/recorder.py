@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._ops import HigherOrderOperator
 from torch.nn.modules.module import (
     register_module_forward_hook,
     register_module_forward_pre_hook,
@@ -27,6 +28,7 @@ from compressor.audit.observe import (
     stride,
     tensors_in,
 )
+from compressor.audit.readers.lowbit import inner_tensors, is_scale
 
 __all__ = ["Recorder"]
 
@@ -38,12 +40,24 @@ _BATCHNORM = {
 }
 
 
+def _around(paths: set[str]) -> str:
+    """Returns the path of the innermost module that holds all of some modules."""
+    common = []
+    for parts in zip(*(path.split(".") for path in paths), strict=False):
+        if len(set(parts)) > 1:
+            break
+        common.append(parts[0])
+    return ".".join(common)
+
+
 class Recorder(TorchDispatchMode):
     """Collects operators, values and module calls of one forward pass."""
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         return False  # True imports torch._dynamo at the first operator: 0.8 s
+
+    supports_higher_order_operators = True
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -72,6 +86,8 @@ class Recorder(TorchDispatchMode):
         self._kept: list[torch.Tensor] = []  # tensors without a storage, kept for the same reason
         self._stack: list[int] = []
         self._recurrent: list[tuple[int, int, list[int]]] = []
+        self._paths: dict[str, int] = {}
+        self._scripted = isinstance(module, torch.jit.ScriptModule)
         self._read_modules(module)
 
     # -- the module ---------------------------------------------------------------------------
@@ -104,11 +120,11 @@ class Recorder(TorchDispatchMode):
                 if id(buffer) not in seen:
                     seen[id(buffer)] = name
                     self._adopt(buffer, name)
-            self.index[id(module)] = len(self.modules)
+            self.index[id(module)] = self._paths[path] = len(self.modules)
             self.modules.append(
                 {
                     "path": path,
-                    "type": type(module).__name__,
+                    "type": getattr(module, "original_name", type(module).__name__),
                     "leaf": not any(module.children()),  # truth value as torchinfo takes it
                     "parameters": names,
                 }
@@ -126,6 +142,10 @@ class Recorder(TorchDispatchMode):
         return name
 
     def _adopt(self, tensor: torch.Tensor, name: str) -> None:
+        for part, inner in inner_tensors(tensor).items():  # whole numbers and scales in a subclass
+            if is_scale(part):
+                self.stored["buffers"][f"{name}.{part}"] = [list(inner.shape), dtype_name(inner)]
+            self._adopt(inner, f"{name}.{part}" if is_scale(part) else name)
         key = self._key(tensor)
         self._homes.setdefault(key, name)
         self._offsets.setdefault((key, offset(tensor)), name)
@@ -275,6 +295,8 @@ class Recorder(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        if isinstance(func, HigherOrderOperator):  # cond, while_loop: named, not looked into
+            return self._opaque(func, args, kwargs)
         name = f"{func.namespace}.{func._schema.name.rpartition('::')[2]}"
         if func._schema.is_mutable or name in _BATCHNORM:
             self.before_write([*tensors_in(args), *tensors_in(kwargs)])
@@ -292,14 +314,60 @@ class Recorder(TorchDispatchMode):
             for t in results:
                 self.value(t)
             return output  # a view: nothing is computed
+        if name.startswith("quantized_decomposed.dequantize") and inputs:
+            home = self.values[inputs[0]][2]
+            if isinstance(home, str):  # a stored weight made readable: no activation
+                for t in results:
+                    key = self._key(t)
+                    self._homes[key] = home
         outputs = [self.value(t, born=True) for t in results]
         self.ops.append(
             {
                 "op": canonical(name),
-                "module": self._stack[-1] if self._stack else 0,
+                "module": self._owner(inputs, outputs),
                 "in": inputs,
                 "out": outputs,
                 "attrs": attributes(func, args, kwargs),
+            }
+        )
+        return output
+
+    def _owner(self, inputs: list[int], outputs: list[int]) -> int:
+        """Returns the module that runs an operator.
+
+        Inside a scripted network no hook is called: an operator that reads a parameter belongs to
+        the module that holds it, and counts as a call of it.
+        """
+        current = self._stack[-1] if self._stack else 0
+        if not self._scripted:
+            return current
+        homes = [self.values[index][2] for index in inputs]
+        paths = {
+            home.rpartition(".")[0]
+            for home in homes
+            if isinstance(home, str) and home in self.stored["parameters"]
+        }
+        if not paths:
+            return current
+        if len(paths) > 1:  # a fused block: the module around all of them
+            return self._paths.get(_around(paths), current)
+        index = self._paths.get(paths.pop(), current)
+        if index != current and outputs:
+            self.calls.append([index, self.values[outputs[0]][0]])
+        return index
+
+    def _opaque(
+        self, func: HigherOrderOperator, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Records an operator that runs functions of its own; it has no counting rule."""
+        output = func(*args, **kwargs)
+        self.ops.append(
+            {
+                "op": f"higher_order.{func}",
+                "module": self._stack[-1] if self._stack else 0,
+                "in": [self.value(t) for t in tensors_in([args, kwargs])],
+                "out": [self.value(t, born=True) for t in tensors_in(output)],
+                "attrs": {},
             }
         )
         return output

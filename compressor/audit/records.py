@@ -60,6 +60,10 @@ class AuditResult:
         param_bytes: bytes of the parameters at their stored width.
         bytes_by_dtype: the same, split by number type.
         buffer_bytes: bytes of what is stored beside the parameters (running statistics, masks).
+        scale_bytes: bytes of scales and zero points of quantised numbers; in neither of the two.
+        deployed_bytes: bytes of the parameters at the width they are deployed with, where that is
+            narrower than they are stored (quantisation-aware training); None where nothing is.
+        deployed_bytes_by_dtype: the same, split by number type; empty where nothing is.
         peak_activation_bytes: most bytes of activations alive at once; None where unknown.
         peak_activation_layer: the layer (and operator) running at that moment.
         status: the worst of `statuses`.
@@ -95,6 +99,9 @@ class AuditResult:
     nonzero_by_convention: Mapping[str, int]
     bytes_by_convention: Mapping[str, int]
     uncounted: tuple[str, ...] = ()
+    scale_bytes: int = 0
+    deployed_bytes: int | None = None
+    deployed_bytes_by_dtype: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""

@@ -89,8 +89,9 @@ def graph_of(module: nn.Module, inputs: Any) -> dict[str, Any]:
         except Exception as error:  # whatever a user's forward raises
             shapes = ", ".join(str(tuple(t.shape)) for t in tensors_in([args, kwargs]))
             reason = str(error).strip().splitlines()[:1] or [""]
+            name = getattr(module, "original_name", type(module).__name__)
             raise MeasureError(
-                f"{type(module).__name__} cannot run on an input of shape {shapes}: "
+                f"{name} cannot run on an input of shape {shapes}: "
                 f"{type(error).__name__}: {reason[0][:300]}; give the shape that the network takes"
             ) from error
         recorder.outputs = [recorder.value(t) for t in tensors_in(output)]
@@ -107,7 +108,7 @@ def _arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 @contextmanager
 def _plain_kernels() -> Iterator[None]:
-    """Switches off the kernels that hide products behind one operator; restores the switches."""
+    """Switches off threads and the kernels that hide products in one operator; restores both."""
     cuda: Any = torch.backends.cuda  # untyped functions
     mha = torch.backends.mha
     before = (
@@ -117,7 +118,10 @@ def _plain_kernels() -> Iterator[None]:
         cuda.cudnn_sdp_enabled(),
         cuda.math_sdp_enabled(),
     )
+    threads = torch.get_num_threads()
     try:
+        # one pass of a small network: a second thread would mostly wait, on the same processor time
+        torch.set_num_threads(1)
         mha.set_fastpath_enabled(False)
         cuda.enable_flash_sdp(False)
         cuda.enable_mem_efficient_sdp(False)
@@ -125,6 +129,7 @@ def _plain_kernels() -> Iterator[None]:
         cuda.enable_math_sdp(True)
         yield
     finally:
+        torch.set_num_threads(threads)
         mha.set_fastpath_enabled(before[0])
         cuda.enable_flash_sdp(before[1])
         cuda.enable_mem_efficient_sdp(before[2])

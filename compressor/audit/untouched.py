@@ -19,6 +19,8 @@ class Snapshot:
 
     def __init__(self, module: nn.Module) -> None:
         """Copies flags, attributes and containers of every module; tensors are copied lazily."""
+        # apart from the attributes: a scripted module keeps its flag where `vars` does not see it
+        self._flags = [(m, m.training) for m in module.modules()]
         self._dicts = [(vars(m), dict(vars(m))) for m in module.modules()]
         self._containers: list[tuple[Any, Any]] = [
             (item, item.copy())
@@ -61,6 +63,9 @@ class Snapshot:
             for name in attributes.keys() - before.keys():
                 del attributes[name]
             attributes.update(before)
+        for module, training in self._flags:
+            if module.training != training:
+                module.training = training
         for key, saved in self._saved.items():
             self._owned[key].copy_(saved)
 

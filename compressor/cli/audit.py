@@ -5,250 +5,183 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from compressor.errors import CompressorError, UnknownNameError, UsageError
+from compressor.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
-    from compressor.audit import AuditResult, Verdict
+    from compressor.cli.audit_run import Outcome, Request
 
 FORMATS = ("text", "json")
-WORDS = {"pass": "PASS", "fail": "FAIL", "depends": "DEPENDS", "unknown": "UNKNOWN"}
 
 
 def audit(
-    files: Annotated[list[Path], typer.Argument(help="Model files (.pt); never executed.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE...",
+            help="Model files (.pt, .pt2, .onnx, .tflite, .safetensors, .h5, .keras; told by their "
+            "content, never executed) and folders of them; module:factory with --allow-code.",
+        ),
+    ],
     *,
+    input_shape: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="1,1,256,65",
+            help="Count on this input, batch axis first; repeat it (or use ;) for several inputs.",
+        ),
+    ] = None,
     year: Annotated[
-        str, typer.Option(help="Rules to check: 2020 to 2025, or all (for information only).")
-    ] = "all",
+        str | None,
+        typer.Option(help="Rules to check: 2020 to 2025; all (the default) is for information."),
+    ] = None,
+    rules: Annotated[
+        list[str] | None, typer.Option(metavar="MY.toml", help="A rule file of your own.")
+    ] = None,
     convention: Annotated[
         str, typer.Option(help="Convention of the layer table: strict or nessi (official).")
     ] = "strict",
+    arch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Network of bare weights: a zoo name, or module:factory."
+        ),
+    ] = None,
+    allow_code: Annotated[
+        bool,
+        typer.Option(
+            "--allow-code",
+            "--run",
+            help="Run TorchScript and module:factory, in a child process with limits.",
+        ),
+    ] = False,
+    compare: Annotated[
+        str, typer.Option(metavar="BASE", help="Compare each file with this model.")
+    ] = "",
+    accuracy: Annotated[
+        float | None, typer.Option(help="Accuracy of the model, in the unit of --against.")
+    ] = None,
+    against: Annotated[
+        str, typer.Option(metavar="SYSTEMS.csv", help="Place the model among these systems.")
+    ] = "",
     output: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "text",
     layers: Annotated[bool, typer.Option("--layers", help="Show the layer table.")] = False,
-    input_shape: Annotated[
-        str | None,
-        typer.Option(help="Count on another input, as 1,1,40,51 (rebuilds the network)."),
-    ] = None,
 ) -> None:
     """Audit model files: parameters, bytes, MACs, memory and the verdict of each year.
 
-    Exit code: 0 pass, 1 a budget of --year failed or is in doubt, 2 usage, 3 not measurable.
+    Exit code: 0 pass, 1 a budget of --year or --rules failed or is in doubt, 2 usage, 3 not
+    measurable.
 
     Example: compressor audit model.pt --year 2023 --layers
     """
-    from compressor.audit import CONVENTIONS, verdicts
-    from compressor.audit.rules import years
+    from compressor.audit import CONVENTIONS
+    from compressor.audit.discover import find_models
+    from compressor.cli.audit_inputs import parse_shapes
+    from compressor.cli.audit_run import Request, outcomes, read_rules
 
     if output not in FORMATS:
         raise UnknownNameError("output format", output, FORMATS)
     if convention not in CONVENTIONS:
         raise UnknownNameError("counting convention", convention, CONVENTIONS)
-    if year != "all" and year not in map(str, years()):
-        raise UnknownNameError("challenge year", year, ["all", *map(str, years())])
-    shape = _shape(input_shape)
-    records: list[dict[str, Any]] = []
-    worst = 0
-    for file in files:
-        try:
-            result = _measure(file, convention, shape)
-        except UsageError:
-            raise
-        except CompressorError as error:
-            print(f"error: {error}", file=sys.stderr)
-            records.append({"file": str(file), "status": "error", "error": str(error)})
-            worst = 3
-            continue
-        found = verdicts(result, year)
-        worst = max(worst, _exit_code(found) if year != "all" else 0)
-        if output == "json":
-            records.append(_record(file, result, found))
-        else:
-            print("\n".join(_text(file, result, found, layers)))
+    wanted, binding = read_rules(year, rules or [])
+    request = Request(
+        rules=wanted,
+        binding=binding,
+        convention=convention,
+        shapes=parse_shapes(input_shape or []),
+        arch=arch,
+        run=allow_code,
+        base=compare,
+    )
+    found = find_models(map(Path, files))
+    if accuracy is not None or against:
+        request = _placing(request, accuracy, against, len(found.files))
+    done: list[Outcome] = []
+    for outcome in outcomes(found.files, request):
+        if outcome.error is not None:
+            _say(f"error: {_located(outcome, alone=len(found.files) == 1)}")
+        if output == "text":
+            print("\n".join(_text(outcome, request, layers, first=not done)))
+        done.append(outcome)
+    if found.skipped or found.links:
+        links = f"; {found.links:,} links to folders not followed" if found.links else ""
+        _say(f"{found.skipped:,} other files in folders skipped{links}")
     if output == "json":
-        import json
+        from compressor.audit.report_record import document, dumps
 
-        print(json.dumps({"schema": 1, "files": records}, indent=2, ensure_ascii=False))
-    raise typer.Exit(worst)
-
-
-def _shape(text: str | None) -> tuple[int, ...] | None:
-    if text is None:
-        return None
-    try:
-        shape = tuple(int(part) for part in text.replace("x", ",").split(","))
-    except ValueError:
-        shape = ()
-    if not shape or min(shape) < 1:
-        raise UsageError(f"--input-shape {text!r}: expected positive sizes, as 1,1,40,51")
-    return shape
+        print(dumps(document([outcome.record() for outcome in done])))
+    elif len(done) > 1:
+        print(f"\n{_summary(done, binding=bool(binding))}")
+    raise typer.Exit(max(outcome.exit_code for outcome in done))
 
 
-def _measure(file: Path, convention: str, shape: tuple[int, ...] | None) -> AuditResult:
-    from compressor.audit import audit as measure
+def _placing(request: Request, accuracy: float | None, against: str, files: int) -> Request:
+    """Reads the table that a model is placed in."""
+    from dataclasses import replace
 
-    result = measure(file, convention=convention)
-    if shape is None or shape == result.input_shape:
-        return result
-    if result.format != "compressor-model":
-        raise UsageError(
-            f"{file.name}: --input-shape needs a file that names its network, this is a "
-            f"{result.format}"
-        )
-    from compressor import artifact  # torch: only to run the network on another input
+    from compressor.audit.systems import read_table
+    from compressor.cli.audit_run import ranking_of
 
-    network = artifact.load(file).build()
-    if result.bytes_by_dtype.keys() == {"float16"}:
-        network = network.half()
-    return measure(network, input_shape=shape, convention=convention)
-
-
-def _exit_code(found: tuple[Verdict, ...]) -> int:
-    states = {verdict.status for verdict in found}
-    return 1 if states & {"fail", "depends"} else 3 if "unknown" in states else 0
+    if accuracy is None or not against:
+        raise UsageError("--accuracy and --against belong together: give both or neither")
+    if not 0 <= accuracy <= 100:
+        raise UsageError(f"--accuracy {accuracy:g}: expected 0 to 1, or 0 to 100 percent")
+    if files != 1:
+        raise UsageError(f"--accuracy is that of one model, {files} were named: name one file")
+    ranking = ranking_of(request.rules)
+    table = read_table(Path(against), ranking.ranking)
+    return replace(request, accuracy=accuracy, table=table, ranking=ranking)
 
 
-def _record(file: Path, result: AuditResult, found: tuple[Verdict, ...]) -> dict[str, Any]:
-    import hashlib
+def _text(outcome: Outcome, request: Request, layers: bool, *, first: bool) -> Iterator[str]:
+    from compressor.cli.audit_text import audit_lines, error_lines, screen_width, wrapped
 
-    with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return {
-        "file": str(file),
-        "sha256": digest,
-        "status": result.status,
-        "verdicts": [verdict.to_dict() for verdict in found],
-        "audit": result.to_dict(),
-    }
-
-
-def _text(
-    file: Path, result: AuditResult, found: tuple[Verdict, ...], layers: bool
-) -> Iterator[str]:
-    from compressor.cli.text import columns, printable
-
-    arch = result.meta.get("arch")
-    what = f"{arch}, {result.format}" if arch else result.format
-    yield printable(f"{file.name} ({what}): {_headline(found)}")
-    yield ""
-    rows = [
-        [
-            str(verdict.year),
-            WORDS[verdict.status] if index == 0 else "",
-            check.name,
-            _number(check.value),
-            _number(check.limit),
-            "" if check.margin is None else f"{check.margin:+,}",
-            check.unit,
-            WORDS[check.status].lower(),
-            "" if check.evidence == "V" else check.evidence,
-        ]
-        for verdict in found
-        for index, check in enumerate(verdict.checks)
-    ]
-    header = ["year", "verdict", "limit of", "value", "limit", "margin", "unit", "check", "source"]
-    yield from columns(header, rows, left={1, 2, 6, 7})
-    yield ""
-    yield from _figures(result)
-    if notes := list(_notes(result, found)):
+    width = screen_width()
+    if not first:
         yield ""
-        yield from map(printable, notes)
-    if layers:
+    if outcome.result is None:
+        yield from error_lines(outcome.file)
+        return
+    yield from audit_lines(
+        outcome.file, outcome.result, outcome.verdicts, layers=layers, width=width
+    )
+    if outcome.standing is not None and request.table is not None:
+        from compressor.cli.rank_text import standing_lines
+
         yield ""
-        yield from _layers(result)
+        yield from wrapped(standing_lines(outcome.standing, request.table), width)
+    if outcome.comparison is not None:
+        from compressor.cli.compare_text import comparison_lines
+
+        yield ""
+        yield from comparison_lines(outcome.base, outcome.comparison)
 
 
-def _headline(found: tuple[Verdict, ...]) -> str:
-    """One year: the verdict and the tightest margin. All years: which pass and which fail."""
-    if len(found) > 1:
-        groups = [
-            f"{WORDS[state]} {', '.join(str(v.year) for v in found if v.status == state)}"
-            for state in ("pass", "fail", "depends", "unknown")
-            if any(v.status == state for v in found)
-        ]
-        return "; ".join(groups)
-    (verdict,) = found
-    decisive = [check for check in verdict.checks if check.status == verdict.status]
-    shares = {
-        check.margin / check.limit: check
-        for check in decisive
-        if check.margin is not None and isinstance(check.limit, int)
-    }
-    if not shares:
-        return f"{WORDS[verdict.status]} {verdict.task}: {decisive[0].name}"
-    check = shares[min(shares)]
-    assert check.margin is not None
-    side = "to spare" if check.margin >= 0 else "over"
+def _located(outcome: Outcome, *, alone: bool) -> str:
+    """The message of a file's error, with the whole path where there are several files."""
+    message = str(outcome.error)
+    name = f"{Path(outcome.file).name}: "
     return (
-        f"{WORDS[verdict.status]} {verdict.task}: {check.name} {_number(check.value)} {check.unit} "
-        f"of {_number(check.limit)}, {abs(check.margin):,} {side}"
+        message
+        if alone or not message.startswith(name)
+        else (f"{outcome.file}: {message.removeprefix(name)}")
     )
 
 
-def _figures(result: AuditResult) -> Iterator[str]:
-    by_dtype = ", ".join(f"{size:,} B {name}" for name, size in result.bytes_by_dtype.items())
-    shape = "x".join(map(str, result.input_shape)) or "unknown"
-    figures = {
-        "parameters": f"{result.params:,} ({result.nonzero_params:,} not zero)",
-        "parameter bytes": f"{result.param_bytes:,} ({by_dtype})",
-        "buffers": f"{result.buffer_bytes:,} B beside the parameters",
-        "input": shape,
-        "MACs strict": _number(result.macs_by_convention.get("strict")),
-        "MACs official": _number(result.macs_by_convention.get("nessi")),
-        "peak activations": "unknown"
-        if result.peak_activation_bytes is None
-        else f"{result.peak_activation_bytes:,} B at {result.peak_activation_layer}",
-        "status": result.status,
-    }
-    for name, value in figures.items():
-        yield f"{name:<17} {value}"
-
-
-def _notes(result: AuditResult, found: tuple[Verdict, ...]) -> Iterator[str]:
-    fixes: dict[str, list[int]] = {}
-    for verdict in found:
-        for fix in verdict.fixes:
-            fixes.setdefault(fix, []).append(verdict.year)
-    for fix, years in fixes.items():
-        yield f"to pass {', '.join(map(str, years))}: {fix}"
-    doubtful: dict[str, list[int]] = {}
-    for verdict in found:
-        for check in verdict.checks:
-            if check.note and (check.status in {"depends", "unknown"} or len(found) == 1):
-                doubtful.setdefault(f"{check.name}: {check.note}", []).append(verdict.year)
-    for text, years in doubtful.items():
-        yield f"note {', '.join(map(str, years))}: {text}"
-    for note in result.notes:
-        yield f"note: {note}"
-    if any(check.evidence != "V" for verdict in found for check in verdict.checks):
-        yield "source: blank = organisers, S = third party, I = inferred, N = not to be had"
-
-
-def _layers(result: AuditResult) -> Iterator[str]:
-    from compressor.cli.text import columns
-
-    official = result.convention == "nessi"
-    rows = [
-        [
-            layer.name or "(model)",
-            layer.kind,
-            f"{layer.params:,}",
-            f"{layer.nonzero_params:,}",
-            f"{layer.param_bytes:,}",
-            f"{layer.macs_official if official else layer.macs:,}",
-            "x".join(map(str, layer.output_shape)),
-            layer.dtype,
-        ]
-        for layer in result.layers
-        if layer.params or layer.macs or layer.macs_official
+def _summary(done: list[Outcome], *, binding: bool) -> str:
+    """How many files came out how; without a binding rule, how many could be measured."""
+    words = {0: "pass" if binding else "measured", 1: "over a budget or in doubt"}
+    codes = [min(outcome.exit_code, 2) for outcome in done]  # 2 and 3: no result
+    counts = [
+        f"{codes.count(code):,} {words.get(code, 'not measured')}" for code in sorted(set(codes))
     ]
-    header = ["layer", "kind", "parameters", "not zero", "bytes"]
-    header += ["MACs official" if official else "MACs", "output", "dtype"]
-    yield from columns(header, rows, left={0, 1, 6, 7})
+    return f"{len(done):,} files: {', '.join(counts)}"
 
 
-def _number(value: int | str | None) -> str:
-    return "unknown" if value is None else f"{value:,}" if isinstance(value, int) else value
+def _say(text: str) -> None:
+    from compressor.cli.text import printable
+
+    print(printable(text), file=sys.stderr)

@@ -1,83 +1,96 @@
-"""`compressor rank`: the 0.5/0.25/0.25 score over a CSV of systems."""
+"""`compressor rank`: the ranking of a year over a CSV of systems, and what would change it."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from compressor.errors import UnknownNameError
+from compressor.errors import UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from compressor.audit.rules import Rules
 
 FORMATS = ("table", "json", "csv")
+DEFAULT_YEAR = 2023  # the year that ranked by accuracy, memory and MACs
 
 
 def rank(
     systems: Annotated[Path, typer.Argument(help="CSV with name, accuracy, bytes and macs.")],
+    *,
+    add: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME,ACCURACY,BYTES,MACS", help="One more system; repeatable."),
+    ] = None,
     ties: Annotated[
         str, typer.Option(help="Rank of equal values: dense (1,2,2,3), min or average.")
     ] = "dense",
+    year: Annotated[
+        str, typer.Option(help="Whose ranking: 2020 to 2025; the other years need other columns.")
+    ] = str(DEFAULT_YEAR),
+    rules: Annotated[
+        Path | None,
+        typer.Option(metavar="MY.toml", help="A rule file of your own with [[ranking]] tables."),
+    ] = None,
+    what_if: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Which change of one figure raises this system."),
+    ] = None,
     output: Annotated[
         str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")
     ] = "table",
 ) -> None:
-    """Rank systems by 0.5 x accuracy rank + 0.25 x memory rank + 0.25 x MACs rank.
+    """Rank systems: by default 0.5 x accuracy rank + 0.25 x memory rank + 0.25 x MACs rank.
 
-    Example: compressor rank systems.csv --ties dense --format json
+    Example: compressor rank systems.csv --add mine,0.56,98304,25000000 --what-if mine
     """
-    from compressor.audit.ranking import order_depends_on_ties, read_systems
-    from compressor.audit.ranking import rank as rank_systems
+    from compressor.audit.ranking import tie_rule
+    from compressor.audit.standing import standing_of
+    from compressor.audit.systems import parse_system, read_table
+    from compressor.cli import rank_text
+    from compressor.cli.audit_text import screen_width, wrapped
 
     if output not in FORMATS:
         raise UnknownNameError("output format", output, FORMATS)
-    read = read_systems(systems)
-    ranked = rank_systems(read, ties)
-    depends = order_depends_on_ties(read) if read else False
-    rows = [
-        {
-            "place": row.place,
-            "name": row.system.name,
-            "score": row.score,
-            "accuracy": row.system.accuracy,
-            "rank_accuracy": row.rank_accuracy,
-            "bytes": row.system.bytes,
-            "rank_bytes": row.rank_bytes,
-            "macs": row.system.macs,
-            "rank_macs": row.rank_macs,
-        }
-        for row in ranked
-    ]
+    tie_rule(ties)
+    rule = ranking_rules(year, rules)
+    table = read_table(systems, rule.ranking)
+    for text in add or []:
+        table = table.with_row(*parse_system(text, rule.ranking))
+    standing = None if what_if is None else standing_of(table, table.index(what_if), ties)
     if output == "json":
-        import json
+        from compressor.audit.report_record import dumps
 
-        record = {
-            "schema": 1,
-            "ties": ties,
-            "order_depends_on_ties": depends,
-            "systems": [{key: _whole(value) for key, value in row.items()} for row in rows],
-        }
-        print(json.dumps(record, indent=2, ensure_ascii=False))
+        print(dumps(rank_text.record(table, rule, ties, standing)))
     elif output == "csv":
-        import csv
-        import sys
-
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(rows[0] if rows else ["place", "name", "score"])
-        writer.writerows([_whole(value) for value in row.values()] for row in rows)
+        rank_text.write_csv(table, ties, sys.stdout)
     else:
-        from compressor.cli.text import columns
-
-        header = ["place", "name", "score", "accuracy", "rank", "bytes", "rank", "macs", "rank"]
-        cells = [[_cell(value) for value in row.values()] for row in rows]
-        print("\n".join(columns(header, cells, left={1})))
-    if depends and output != "json":
-        typer.echo("note: the order depends on the tie rule (--ties dense|min|average)", err=True)
-
-
-def _whole(value: object) -> object:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+        width = screen_width()
+        print("\n".join(wrapped(rank_text.text(table, rule, ties, standing, width), width)))
+    if column := table.mixed_units():
+        print(
+            f"note: {systems.name}: {column} mixes fractions and percent, they are compared as "
+            "they stand",
+            file=sys.stderr,
+        )
 
 
-def _cell(value: object) -> str:
-    value = _whole(value)
-    return f"{value:,}" if isinstance(value, (int, float)) else str(value)
+def ranking_rules(year: str, own: Path | None) -> Rules:
+    """The rules that say how to rank: a year's, or those of the user's file.
+
+    Raises:
+        UnknownNameError: no rules for that year.
+        UsageError: the user's file does not say how to rank.
+    """
+    from compressor.audit.rules import load_rules, rules_for, years
+
+    if own is not None:
+        loaded = load_rules(own)
+        if not loaded.ranking:
+            raise UsageError(f"{own.name}: no [[ranking]] table, so it does not say how to rank")
+        return loaded
+    if year not in map(str, years()):
+        raise UnknownNameError("challenge year", year, map(str, years()))
+    return rules_for(int(year))

@@ -115,9 +115,11 @@ def test_legacy_bare_script_and_other_formats(tmp_path: Path) -> None:
         torch.jit.save(torch.jit.script(nn.Linear(2, 2)), script)  # type: ignore[no-untyped-call]
     refused(script, "TorchScript")
     for name, head, match in (
-        ("a.h5", b"\x89HDF\r\n\x1a\n" + bytes(50), "HDF5"),
-        ("a.tflite", b"\x1c\0\0\0TFL3" + bytes(50), "TFLite"),
-        ("a.safetensors", struct.pack("<Q", 20) + b'{"__metadata__":{}} ', "safetensors"),
+        # told by their first bytes, refused by their own readers
+        ("a.h5", b"\x89HDF\r\n\x1a\n" + bytes(50), r"a\.h5: "),
+        ("a.tflite", b"\x1c\0\0\0TFL3" + bytes(50), r"a\.tflite: "),
+        ("a.onnx", b"\x08\x08" + bytes(50), r"a\.onnx: "),
+        ("a.safetensors", struct.pack("<Q", 20) + b'{"__metadata__":{}} ', "holds no tensors"),
         ("a.bin", b"\xff\xfe\xfd" * 30, "unknown kind"),
         ("a.pt", b"hello, this is text\n", "text file"),
         ("b.pt", b"", "empty"),

@@ -116,6 +116,7 @@ def test_file_equals_live_module_in_every_corner(tmp_path: Path) -> None:
     live, file = compressor.audit(model, input_shape=(1, 6)), compressor.audit(path)
     assert figures(file) == figures(live)
     assert set(live.details) == {
+        "buffers",
         "tied",
         "masked",
         "constants",
@@ -220,7 +221,7 @@ def test_a_file_without_graph_and_one_of_the_future(tmp_path: Path) -> None:
     result = compressor.audit(saved(tmp_path, {**tree, "graph": {}}))
     assert (result.params, result.macs, result.status) == (8, None, "unknown")
     with pytest.raises(ModelFileError, match="written by a newer compressor"):
-        compressor.audit(saved(tmp_path, {**tree, "format_version": 2}))
+        compressor.audit(saved(tmp_path, {**tree, "format_version": 3}))
     newer = {**tree["graph"], "version": 2}
     with pytest.raises(ModelFileError, match="graph: version 2 is not supported"):
         compressor.audit(saved(tmp_path, {**tree, "graph": newer}))
@@ -311,11 +312,75 @@ def test_a_graph_that_reads_half_a_weight_is_partial(tmp_path: Path) -> None:
 
 def test_a_file_is_counted_on_its_own_input(tmp_path: Path) -> None:
     path = saved(tmp_path, record(nn.Sequential(nn.Linear(3, 2)), (1, 3)))
-    assert compressor.audit(path, input_shape=(1, 3)).macs == 6
-    with pytest.raises(UsageError, match=r"traced on \(\(1, 3\)\)"):
-        compressor.audit(path, input_shape=(2, 3))
-    with pytest.raises(UsageError, match="traced on"):
+    for shape in ((1, 3), [(1, 3)], [[1, 3]]):
+        assert compressor.audit(path, input_shape=shape).macs == 6
+    with pytest.raises(UsageError, match="counted on a shape, not on values"):
         compressor.audit(path, inputs=torch.zeros(1, 3))
+    with pytest.raises(UsageError, match="says itself what network it holds"):
+        compressor.audit(path, arch="seresnet18")
+    for shape in ((), (0, 3), "ab", [(1, 3), (-1,)], 7):
+        with pytest.raises(UsageError, match="expected positive sizes"):
+            compressor.audit(path, input_shape=shape)
+
+
+def test_another_input_builds_the_network_again(tmp_path: Path) -> None:
+    entry = zoo.entry("dcase2024_baseline")
+    made = artifact.from_model(
+        zoo.build("dcase2024_baseline"),
+        arch="dcase2024_baseline",
+        arch_args={},
+        num_classes=10,
+        classes=[f"c{i}" for i in range(10)],
+        input_shape=entry.input_shape,
+        layout=entry.layout,
+        front_end={"name": "dcase2024_baseline"},
+        standardizer={},
+        dtype="float16",
+    )
+    path = tmp_path / "m.pt"
+    artifact.save(made, path)
+    result = compressor.audit(path, input_shape=(1, 1, 256, 130))
+    live = compressor.audit(made.build().half(), input_shape=(1, 1, 256, 130))
+    assert (result.macs, result.macs_by_convention) == (live.macs, live.macs_by_convention)
+    assert (result.params, result.nonzero_params) == (live.params, live.nonzero_params)
+    assert result.bytes_by_dtype == {"float16": 2 * 61_148}
+    assert (result.input_shape, result.status) == ((1, 1, 256, 130), "exact")
+    assert result.peak_activation_bytes == live.peak_activation_bytes
+
+
+def test_a_state_dict_with_its_network(tmp_path: Path) -> None:
+    model = zoo.build("dcase2024_baseline")
+    with torch.no_grad():
+        next(model.parameters())[0] = 0  # 1 x 3 x 3
+    path = saved(tmp_path, model.state_dict())
+    result = compressor.audit(path, arch="dcase2024_baseline")
+    live = compressor.audit(model, input_shape=(1, 1, 256, 65))
+    own, wanted = figures(result), figures(live)
+    assert own == wanted
+    assert (result.format, result.meta["arch"]) == ("state-dict", "dcase2024_baseline")
+
+
+@pytest.mark.slow  # a process with torch each
+@pytest.mark.parametrize(
+    ("arch", "error", "match"),
+    [
+        (
+            "dcase2024_baseline(num_classes=5)",
+            ModelFileError,
+            r"not the weights of .*head\.0\.weight is \(10, 104, 1, 1\) in the file, "
+            r"\(5, 104, 1, 1\) in the network; .* and 2 more; give the network",
+        ),
+        ("dcase2024_baselin", UsageError, "did you mean dcase2024_baseline"),
+        ("dcase2022_baseline", ModelFileError, "is not in the (network|file)"),
+        ("dcase2024_baseline(nonsense=1)", UsageError, "unknown argument .*nonsense"),
+    ],
+)
+def test_a_state_dict_with_a_wrong_network(
+    arch: str, error: type[Exception], match: str, tmp_path: Path
+) -> None:
+    path = saved(tmp_path, zoo.build("dcase2024_baseline").state_dict())
+    with pytest.raises(error, match=match):
+        compressor.audit(path, arch=arch)
 
 
 def test_no_torch_and_little_time(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from compressor.audit.ranking import System, order_depends_on_ties, rank, read_systems
+from compressor.audit.ranking import System, order_depends_on_ties, rank
+from compressor.audit.systems import read_systems
 from compressor.errors import DataError, UnknownNameError
 
 SYSTEMS = [
@@ -102,10 +103,15 @@ def test_read_systems(tmp_path: Path) -> None:
     [
         ("", "column 'name' is missing"),
         ("name,accuracy,bytes\n", "column 'macs' is missing; expected name, accuracy, bytes, macs"),
-        ("name,accuracy,bytes,macs\na,x,1,2\n", "row 2: accuracy is 'x'"),
-        ("name,accuracy,bytes,macs\na,0.5,1,2\nb,nan,1,2\n", "row 3: accuracy is 'nan'"),
-        ("name,accuracy,bytes,macs\na,0.5,-1,2\n", "row 2: bytes is '-1'"),
-        ("name,accuracy,bytes,macs\na,0.5,1\n", "row 2: 3 cells, expected 4"),
+        (
+            "name,accuracy,bytes,macs\na,x,1,2\n",
+            r"systems\.csv, line 2, column accuracy: 'x', expected a finite number",
+        ),
+        ("name,accuracy,bytes,macs\na,0.5,1,2\nb,nan,1,2\n", "line 3, column accuracy: 'nan'"),
+        ("name,accuracy,bytes,macs\na,0.5,-1,2\n", "line 2, column bytes: '-1', .* not negative"),
+        ("name,accuracy,bytes,macs\na,0.5,1\n", "line 2: 3 cells, expected 4"),
+        ('name,accuracy,bytes,macs\n"a\nb",0.5,1,2\nc,0.5,1,\n', "line 4, column macs: ''"),
+        ("name,accuracy,bytes,macs,bytes\n", "column 'bytes' stands there twice"),
     ],
 )
 def test_broken_tables(text: str, message: str, tmp_path: Path) -> None:

@@ -77,6 +77,7 @@ def state(model: Nasty) -> dict[str, Any]:
             torch.backends.cuda.mem_efficient_sdp_enabled(),  # type: ignore[no-untyped-call]
             torch.backends.cuda.math_sdp_enabled(),  # type: ignore[no-untyped-call]
             torch.is_grad_enabled(),
+            torch.get_num_threads(),
         ),
     }
 
@@ -148,6 +149,8 @@ def test_missing_shape_and_wrong_argument() -> None:
         compressor.audit(nn.Conv2d(1, 2, 3))
     with pytest.raises(UsageError, match="found dict"):
         compressor.audit({})
+    with pytest.raises(UsageError, match="only a state dict in a file"):
+        compressor.audit(nn.Linear(1, 1), input_shape=(1, 1), arch="seresnet18")
     with pytest.raises(
         UsageError, match="unknown counting convention 'stict'; did you mean strict"
     ):

@@ -148,11 +148,22 @@ def test_fixes_are_computed() -> None:
     result = compressor.audit(zoo.build("dcase2024_baseline"), input_shape=(1, 1, 256, 65))
     (verdict,) = verdicts(result, 2024)
     assert verdict.status == "fail"
-    assert verdict.fixes == ("float16 → 122,296 B, fits",)
+    # 61,148 parameters: 58,440 weights and 2,708 of BatchNorm; in float32 116,592 B over
+    assert (2 * 61_148, 58_440 + 4 * 2_708) == (122_296, 69_272)
+    assert 4 * 61_148 - 128_000 == 116_592 == 4 * 29_148
+    assert verdict.fixes == (
+        "float16 → 122,296 B, fits",
+        "int8 → 69,272 B, fits",
+        "remove 29,148 of 61,148 parameters (47.7 %)",
+    )
     large = compressor.audit(zoo.build("dsmn_seg_large"), input_shape=(1, 2, 256, 44))
     (verdict,) = verdicts(large, 2023)
     assert verdict.fixes[0] == "float16 → 243,624 B, over by 115,624 B"
     assert verdict.fixes[1].startswith("int8 → ")
+    # both at once: 115,624 B over at 2 B each
+    assert any(
+        fix.startswith("float16 and remove 57,812 of 121,812 parameters") for fix in verdict.fixes
+    )
 
 
 def test_fix_names_the_largest_layers() -> None:
@@ -160,7 +171,11 @@ def test_fix_names_the_largest_layers() -> None:
     result = compressor.audit(net, input_shape=(1, 1, 40, 51))
     (verdict,) = verdicts(result, 2025)
     over = 2040 * 640 + 2040 * (64 * 64 * 9 + 64) - 30_000_000
-    assert f"remove {over:,} MACs: the largest layers are 1 (75,333,120) and 0" in verdict.fixes[-1]
+    assert over == 46_638_720  # of 76,638,720: 60.86 %, never rounded down
+    assert verdict.fixes[-1] == (
+        "remove 46,638,720 MACs (60.9 %): the two largest layers are "
+        f"1 (75,333,120) and 0 ({2040 * 640:,})"
+    )
 
 
 def test_planned_bytes() -> None:
@@ -205,7 +220,9 @@ def test_evidence_marks_come_from_the_facts() -> None:
 def test_verdict_is_plain_data(base: AuditResult) -> None:
     plain = verdicts(base, 2023)[0].to_dict()
     assert plain["checks"][0]["limit"] == 128_000
-    assert set(plain) == {"year", "task", "status", "checks", "fixes"}
+    assert set(plain) == {"year", "label", "task", "status", "checks", "fixes"}
+    # 3,640 B of 128,000: 124,360 B of room
+    assert plain["checks"][0]["headroom_percent"] == pytest.approx(100 * 124_360 / 128_000)
 
 
 RULES = """

@@ -6,12 +6,13 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import BinaryIO
 
 from compressor.errors import ModelFileError
 
-__all__ = ["Archive", "open_archive"]
+__all__ = ["Archive", "member_names", "open_archive"]
 
 MAX_DIRECTORY_BYTES = 8 << 20  # central directory: some 100,000 members
 MAX_MEMBERS = 50_000
@@ -70,11 +71,11 @@ class Archive:
 
 
 @contextmanager
-def open_archive(path: Path, name: str, size: int) -> Iterator[Archive]:
+def open_archive(path: Path | BinaryIO, name: str, size: int) -> Iterator[Archive]:
     """Opens and checks a zip file.
 
     Args:
-        path: the file.
+        path: the file, or an open one.
         name: what messages call it.
         size: its bytes.
 
@@ -91,6 +92,12 @@ def open_archive(path: Path, name: str, size: int) -> Iterator[Archive]:
         ) from error
     with opened:
         yield Archive(name, opened, _checked(opened, name, size))
+
+
+def member_names(path: Path, name: str, size: int) -> frozenset[str]:
+    """Returns the names of the members, after the checks of `open_archive`."""
+    with open_archive(path, name, size) as archive:
+        return frozenset(archive.members)
 
 
 def _checked(opened: zipfile.ZipFile, name: str, size: int) -> dict[str, zipfile.ZipInfo]:
@@ -122,9 +129,9 @@ def _checked(opened: zipfile.ZipFile, name: str, size: int) -> dict[str, zipfile
     return members
 
 
-def _check_directory(path: Path, name: str, size: int) -> None:
+def _check_directory(path: Path | BinaryIO, name: str, size: int) -> None:
     """Bounds the central directory before `zipfile` builds an object for each entry."""
-    with path.open("rb") as stream:
+    with path.open("rb") if isinstance(path, Path) else nullcontext(path) as stream:
         stream.seek(max(0, size - 65_557))  # end record (22 bytes) + longest comment
         tail = stream.read()
     at = tail.rfind(b"PK\x05\x06")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from compressor.audit.graph import read_graph
+from compressor.audit.graph import Graph, read_graph
 from compressor.audit.inventory import Inventory, Role, StoredTensor
 from compressor.audit.observe import dtype_name, packed_parameters
+from compressor.audit.quantised import assign_roles
+from compressor.audit.readers.lowbit import deployed_bits, inner_tensors, is_quantiser, is_scale
 from compressor.audit.trace import graph_of, make_inputs
 from compressor.errors import UsageError
 
-__all__ = ["read_module"]
+__all__ = ["deployed_bits", "read_module", "stored_tensors"]
 
 
 def read_module(module: nn.Module, inputs: Any = None, input_shape: Any = None) -> Inventory:
@@ -36,6 +39,21 @@ def read_module(module: nn.Module, inputs: Any = None, input_shape: Any = None) 
             )
         inputs = make_inputs(module, input_shape)
     graph = read_graph(graph_of(module, inputs))
+    found = Inventory(
+        source=getattr(module, "original_name", type(module).__name__),
+        format="module",
+        tensors=tuple(stored_tensors(module, graph)),
+        graph=graph,
+        deployed_bits=deployed_bits(module),
+    )
+    return assign_roles(found)
+
+
+def stored_tensors(module: nn.Module, graph: Graph) -> list[StoredTensor]:
+    """Lists what a module stores: parameters, packed weights, buffers, constants, scales."""
+    quantisers = tuple(
+        f"{path}." for path, each in module.named_modules() if path and is_quantiser(each)
+    )
     named: dict[str, tuple[torch.Tensor, Role]] = {
         name: (tensor, "parameter")
         for name, tensor in module.named_parameters(remove_duplicate=False)
@@ -45,10 +63,11 @@ def read_module(module: nn.Module, inputs: Any = None, input_shape: Any = None) 
     }
     named |= {name: (tensor, "parameter") for name, tensor in packed_parameters(module).items()}
     firsts: dict[int, str] = {}
-    tensors = [
-        _stored(name, tensor, role, firsts.setdefault(id(tensor), name), named)
-        for name, (tensor, role) in named.items()
-    ]
+    tensors = []
+    for name, (tensor, given) in named.items():
+        role: Role = "scale" if name.startswith(quantisers) else given
+        first = firsts.setdefault(id(tensor), name)
+        tensors += _stored(name, tensor, role, first, named)
     tensors += [
         StoredTensor(name, shape, dtype, "constant", _numel(shape), 0, 0, 0, name)
         for name, (shape, dtype) in graph.constants.items()
@@ -58,9 +77,7 @@ def read_module(module: nn.Module, inputs: Any = None, input_shape: Any = None) 
         for name, (tensor, _) in named.items()
         if (nbytes := _index_bytes(tensor))
     ]
-    return Inventory(
-        source=type(module).__name__, format="module", tensors=tuple(tensors), graph=graph
-    )
+    return tensors
 
 
 def _index_bytes(tensor: torch.Tensor) -> int:
@@ -84,13 +101,17 @@ def _stored(
     role: Role,
     first: str,
     named: dict[str, tuple[torch.Tensor, Role]],
-) -> StoredTensor:
+) -> list[StoredTensor]:
+    """One row for a tensor, and one for each scale that a quantised tensor carries."""
     tensor = tensor.detach()
+    parts = inner_tensors(tensor)
+    if parts:
+        return _quantised(name, tensor, role, first, parts)
     mask = named.get(name.removesuffix("_orig") + "_mask") if name.endswith("_orig") else None
     stored = _nonzero(tensor)
     effective = _nonzero(tensor * mask[0].to(tensor.dtype)) if mask is not None else stored
     dense = tensor if tensor.layout == torch.strided else tensor.values()
-    return StoredTensor(
+    plain = StoredTensor(
         name=name,
         shape=tuple(tensor.shape),
         dtype=dtype_name(tensor),
@@ -100,6 +121,58 @@ def _stored(
         effective_nonzero=effective,
         nbytes=dense.numel() * dense.element_size(),
         first=first,
+    )
+    return [plain, *_scales_of_packed(name, tensor, first)]
+
+
+def _quantised(
+    name: str, tensor: torch.Tensor, role: Role, first: str, parts: dict[str, torch.Tensor]
+) -> list[StoredTensor]:
+    """A tensor subclass that keeps whole numbers and scales inside."""
+    data = {key: part for key, part in parts.items() if not is_scale(key)}
+    nbytes = sum(part.numel() * part.element_size() for part in data.values())
+    widest = max(data.values(), key=lambda part: part.numel() * part.element_size())
+    nonzero = _nonzero(tensor.dequantize()) if hasattr(tensor, "dequantize") else _nonzero(widest)
+    row = StoredTensor(
+        name=name,
+        shape=tuple(tensor.shape),
+        # two numbers a byte have no number type of their own in torch
+        dtype="int4" if 2 * nbytes == tensor.numel() else dtype_name(widest),
+        role=role,
+        numel=tensor.numel(),
+        nonzero=nonzero,
+        effective_nonzero=nonzero,
+        nbytes=nbytes,
+        first=first,
+    )
+    scales = [
+        _scale(f"{name}.{key}", part, first if first == name else f"{first}.{key}")
+        for key, part in parts.items()
+        if is_scale(key)
+    ]
+    return [row, *(replace(s, first=s.name if first == name else s.first) for s in scales)]
+
+
+def _scales_of_packed(name: str, tensor: torch.Tensor, first: str) -> list[StoredTensor]:
+    """The scales and zero points that a quantised tensor of torch carries."""
+    if not tensor.is_quantized or first != name:
+        return []
+    if tensor.qscheme() in {torch.per_channel_affine, torch.per_channel_affine_float_qparams}:
+        pair = (tensor.q_per_channel_scales(), tensor.q_per_channel_zero_points())
+    else:  # kept as a C++ double and int64
+        pair = (torch.tensor(tensor.q_scale()).double(), torch.tensor(tensor.q_zero_point()))
+    return [
+        _scale(f"{name}.{key}", part, f"{name}.{key}")
+        for key, part in zip(("scale", "zero_point"), pair, strict=True)
+    ]
+
+
+def _scale(name: str, tensor: torch.Tensor, first: str) -> StoredTensor:
+    nbytes = tensor.numel() * tensor.element_size()
+    nonzero = _nonzero(tensor.detach())
+    shape = tuple(tensor.shape)
+    return StoredTensor(
+        name, shape, dtype_name(tensor), "scale", tensor.numel(), nonzero, nonzero, nbytes, first
     )
 
 

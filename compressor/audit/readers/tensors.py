@@ -10,9 +10,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from math import prod
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from compressor.audit.readers.archive import Archive
 from compressor.audit.readers.safecalls import TensorRef
 from compressor.audit.readers.widths import WIDTHS
 from compressor.errors import ModelFileError
@@ -20,7 +19,7 @@ from compressor.errors import ModelFileError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Counted", "StorageReader"]
+__all__ = ["Counted", "Source", "StorageReader"]
 
 _MAX_STORAGE = 4 << 30
 _UNSIGNED: Mapping[int, Literal["B", "H", "I", "Q"]] = {1: "B", 2: "H", 4: "I", 8: "Q"}
@@ -38,12 +37,23 @@ class Counted(NamedTuple):
     effective: int
 
 
+class Source(Protocol):
+    """What holds the bytes: an archive, or a plain file with a table of contents."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+
+    def read(self, member: str, most: int) -> bytes:
+        """Returns the bytes of a member, refusing more than `most`."""
+
+
 class StorageReader:
     """Reads the storages of one archive, keeping the last one."""
 
     def __init__(
         self,
-        archive: Archive,
+        archive: Source,
         prefix: str,
         byteorder: str = "little",
         numpy_from: int = _NUMPY_PAYS_OFF,

@@ -7,7 +7,6 @@ that the project's files carry, after it was checked against those tensors.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from compressor.audit.inventory import Inventory, Role, StoredTensor
 from compressor.audit.readers.archive import Archive, open_archive
 from compressor.audit.readers.pickles import load_plain
 from compressor.audit.readers.safecalls import TensorRef
+from compressor.audit.readers.stored import count_tensors, roles_by_name
 from compressor.audit.readers.tensors import StorageReader
 from compressor.audit.readers.widths import WIDTHS
 from compressor.errors import ModelFileError
@@ -24,7 +24,7 @@ from compressor.errors import ModelFileError
 __all__ = ["FORMAT", "FORMAT_VERSION", "read_torch_file"]
 
 FORMAT = "compressor-model"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2: quantised networks, whose weights are stored as whole numbers
 MAX_PICKLE_BYTES = 64 << 20
 MAX_TENSORS = 200_000
 _META = (
@@ -37,9 +37,7 @@ _META = (
     "front_end",
     "format_version",
 )
-_STORED_AS = {"qint8": "int8", "quint8": "uint8", "qint32": "int32"}
 _NESTED = ("state_dict", "model_state_dict", "model", "net")
-_BUFFER_ENDINGS = ("running_mean", "running_var", "num_batches_tracked", "_mask")
 
 
 def read_torch_file(path: Path, name: str, size: int) -> Inventory:
@@ -66,28 +64,14 @@ def read_torch_file(path: Path, name: str, size: int) -> Inventory:
 
 
 def _prefix(archive: Archive) -> str:
-    """Finds the one top folder of a torch archive; names the other formats that are zips."""
+    """Finds the one top folder of a torch archive."""
     names = archive.members
     tops = {member.partition("/")[0] for member in names if "/" in member}
     for top in sorted(tops):
         if f"{top}/data.pkl" in names:
-            if f"{top}/constants.pkl" in names or any(m.startswith(f"{top}/code/") for m in names):
-                raise ModelFileError(
-                    f"{archive.name}: a TorchScript archive, which holds code: refused, nothing "
-                    "was executed; save the state dict instead"
-                )
             if len(tops) > 1:
                 raise ModelFileError(f"{archive.name}: more than one top folder in the archive")
             return f"{top}/"
-    if any(m.endswith(("models/model.json", "serialized_exported_program.json")) for m in names):
-        raise ModelFileError(
-            f"{archive.name}: a torch.export archive (.pt2), a format that is not read yet; give a "
-            ".pt file"
-        )
-    if "metadata.json" in names and "config.json" in names:
-        raise ModelFileError(
-            f"{archive.name}: a Keras archive, a format that is not read yet; give a .pt file"
-        )
     raise ModelFileError(f"{archive.name}: a zip archive without a torch model (no data.pkl)")
 
 
@@ -107,8 +91,8 @@ def _artifact(tree: Mapping[Any, Any], reader: StorageReader, name: str) -> Inve
     except ModelFileError as error:
         raise ModelFileError(f"{name}: {error}") from error
     if graph is None:
-        roles = _roles_by_name(stored)
-        tensors = _inventory(stored, roles, reader)
+        roles = roles_by_name(stored)
+        tensors = count_tensors(stored, roles, reader)
         return Inventory(name, FORMAT, tensors, None, roles_certain=False, meta=_meta(tree))
     owned: dict[str, Role] = dict.fromkeys((*graph.parameters, *graph.packed), "parameter")
     owned |= dict.fromkeys(graph.buffers, "buffer")
@@ -120,7 +104,7 @@ def _artifact(tree: Mapping[Any, Any], reader: StorageReader, name: str) -> Inve
             f"{name}: contradicts itself: input_shape is {tuple(shape)}, the graph was traced on "
             f"{given}; write the file again"
         )
-    tensors = _inventory(stored, owned, reader)
+    tensors = count_tensors(stored, owned, reader)
     return Inventory(
         name,
         FORMAT,
@@ -128,7 +112,21 @@ def _artifact(tree: Mapping[Any, Any], reader: StorageReader, name: str) -> Inve
         graph,
         doubts=doubts,
         meta=_meta(tree),
+        deployed_bits=_narrow_weights(tree, stored),
     )
+
+
+def _narrow_weights(tree: Mapping[Any, Any], stored: Mapping[str, TensorRef]) -> dict[str, int]:
+    """Bits of weights that are stored as int8 but hold fewer, as the file's quantisation says."""
+    plain = tree.get("quantization")
+    layers = plain.get("weights") if isinstance(plain, Mapping) else None
+    found: dict[str, int] = {}
+    for layer, entry in layers.items() if isinstance(layers, Mapping) else ():
+        bits = entry.get("bits") if isinstance(entry, Mapping) else None
+        key = f"{layer}.weight"
+        if type(bits) is int and 1 <= bits < 8 and key in stored:
+            found[key] = bits
+    return found
 
 
 def _unsaved(graph: Graph, stored: Mapping[str, TensorRef]) -> list[StoredTensor]:
@@ -161,7 +159,7 @@ def _state_dict(tree: Any, reader: StorageReader, name: str) -> Inventory:
             "compressor write the file"
         )
     stored = _tensors({k: v for k, v in tree.items() if isinstance(v, TensorRef)}, name)
-    tensors = _inventory(stored, _roles_by_name(stored), reader)
+    tensors = count_tensors(stored, roles_by_name(stored), reader)
     return Inventory(name, "state-dict", tensors, None, roles_certain=False)
 
 
@@ -176,44 +174,6 @@ def _tensors(tree: Any, where: str) -> dict[str, TensorRef]:
         if not isinstance(value, TensorRef):
             raise ModelFileError(f"{where}: {_show(key)} is not a tensor")
     return dict(tree)
-
-
-def _roles_by_name(stored: Mapping[str, TensorRef]) -> dict[str, Role]:
-    """Without a graph: what BatchNorm and pruning call their buffers, and whole numbers."""
-    return {
-        name: "buffer"
-        if name.endswith(_BUFFER_ENDINGS) or ref.storage.dtype in {"int64", "bool"}
-        else "parameter"
-        for name, ref in stored.items()
-    }
-
-
-def _inventory(
-    stored: Mapping[str, TensorRef], roles: Mapping[str, Role], reader: StorageReader
-) -> tuple[StoredTensor, ...]:
-    firsts: dict[tuple[Any, ...], str] = {}
-    found: dict[str, StoredTensor] = {}
-    for name, ref in stored.items():
-        identity = (ref.storage.key, ref.offset, ref.shape, ref.stride)
-        first = firsts.setdefault(identity, name)
-        role = roles.get(name, "buffer")
-        if first != name:
-            found[name] = replace(found[first], name=name, role=role, first=first)
-            continue
-        mask = stored.get(name.removesuffix("_orig") + "_mask") if name.endswith("_orig") else None
-        counted = reader.count(ref, name, mask)
-        found[name] = StoredTensor(
-            name=name,
-            shape=ref.shape,
-            dtype=_STORED_AS.get(ref.storage.dtype, ref.storage.dtype),
-            role=role,
-            numel=counted.numel,
-            nonzero=counted.nonzero,
-            effective_nonzero=counted.effective,
-            nbytes=counted.numel * WIDTHS[ref.storage.dtype],
-            first=first,
-        )
-    return tuple(found.values())
 
 
 def _meta(tree: Mapping[Any, Any]) -> dict[str, Any]:
