@@ -11,10 +11,12 @@ from reports.summary import summarise
 from reports.sweep_page import BADGES, title_of
 from reports.tables import Table, sweep_tables
 from reports.verdict import Fact, verdict
+from reports.ways import ways_table
 
 __all__ = ["render", "table"]
 
 SECTIONS = {
+    "ways": "Every method and number type",
     "main": "All ratios",
     "curve": "Prune ratio against accuracy",
     "budget": "Against the limit",
@@ -43,7 +45,7 @@ def render(results: Mapping[str, Any]) -> str:
     if summary.data.synthetic:
         parts.append("**SYNTHETIC data: generated sounds, not recordings.**")
     parts += [f"**{BADGES[words.status]}: {escape(words.headline)}**", _facts(words.facts)]
-    tables = sweep_tables(summary)
+    tables = {**sweep_tables(summary), "ways": ways_table(summary)}
     for name, heading in SECTIONS.items():
         found = tables[name]
         if found:

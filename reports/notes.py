@@ -51,13 +51,21 @@ def counting(summary: Summary) -> list[Fact]:
         Fact(
             "Prune ratio",
             "By channels: the share of BatchNorm channels under the global threshold. By params: "
-            "the share of parameters removed.",
+            "the share of parameters removed. By weights (unstructured): the share of weights made "
+            "zero, which keeps the network's shape, MACs and number of parameters.",
         ),
         Fact(
             "Bytes",
             "float16: 2 bytes a parameter, BatchNorm's scale and shift included, its running "
             "statistics not. int8: planned, 1 byte a convolution or linear weight and 4 a bias or "
-            "BatchNorm parameter; accuracies on this page are not those of int8 networks.",
+            "BatchNorm parameter"
+            + (
+                ". In “Every method and number type” bytes are those of the stored network, "
+                "counted by the audit of its file, scales apart; the other sections are of the "
+                "float32 networks."
+                if summary.ways
+                else "; accuracies on this page are not those of int8 networks."
+            ),
         ),
         Fact("MACs", _macs(summary)),
     ]

@@ -200,7 +200,7 @@ def embedded(results: Mapping[str, Any]) -> dict[str, Any]:
     points = []
     for point in results["points"]:
         slim = {key: _slim(value) for key, value in point.items() if key not in _LEFT_OUT}
-        for key in ("before_finetune", "dense"):
+        for key in ("before_finetune", "dense", "float"):
             part = slim.get(key)
             if isinstance(part, Mapping):
                 slim[key] = {k: v for k, v in part.items() if not isinstance(v, Mapping)}

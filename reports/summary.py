@@ -5,18 +5,27 @@ Pure functions over plain dicts. Accuracies are shares (0..1), sizes in bytes, l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from reports.budget import Budget, BudgetResult, budget_of, judge
 from reports.formats import ratio as ratio_text
+from reports.points import (
+    Record,
+    baselines_of,
+    by_name,
+    change,
+    evaluation,
+    kept_channels,
+    quantize_of,
+    same_run,
+    to_float,
+)
 from reports.record import DataFacts, check, data_facts
 from reports.spread import Spread, held_until, knee_of, spread
 
-__all__ = ["Level", "Series", "Summary", "summarise"]
-
-Record = Mapping[str, Any]
+__all__ = ["TYPE_NAMES", "Level", "Series", "Summary", "Way", "summarise"]
 
 SIZES = (
     "params",
@@ -24,10 +33,20 @@ SIZES = (
     "bytes_float32",
     "bytes_float16",
     "bytes_int8",
+    "bytes_stored",
     "macs",
     "macs_official",
     "peak_activation_bytes",
 )
+
+
+TYPE_NAMES = {
+    "none": "float32",
+    "fp16": "float16",
+    "int8-ptq": "int8 PTQ",
+    "int8-qat": "int8 QAT",
+}
+"""Number types by the sweep's names, widest first: PTQ is quantised after training, QAT by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +69,7 @@ class Level:
         classes: accuracy by class, after fine-tuning.
         devices: accuracy by device, after fine-tuning.
         kept: by layer, mean number of kept channels and their total.
+        to_float: accuracy minus that of the float32 network it was made from; None for float32.
     """
 
     ratio: float | None
@@ -67,6 +87,7 @@ class Level:
     classes: Mapping[str, Spread]
     devices: Mapping[str, Spread]
     kept: Mapping[str, tuple[float, int]]
+    to_float: Spread | None = None
 
     @property
     def name(self) -> str:
@@ -109,6 +130,26 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
+class Way:
+    """One method in one number type: the networks that were stored so.
+
+    Attributes:
+        method: label of the method's curve; "" where only the dense network was stored so.
+        quantize: number type as the sweep calls it; "none" is float32.
+        levels: the dense network in that type, then by ascending ratio.
+    """
+
+    method: str
+    quantize: str
+    levels: tuple[Level, ...]
+
+    @property
+    def type_name(self) -> str:
+        """Number type in words: float32, float16, int8 PTQ, int8 QAT."""
+        return TYPE_NAMES.get(self.quantize, self.quantize)
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """All that a report says, in numbers.
 
@@ -124,6 +165,7 @@ class Summary:
         finished: number of finished runs.
         failed: the failed points.
         points: all points.
+        ways: every method in every number type; empty where all networks are float32.
     """
 
     run: Record
@@ -137,12 +179,15 @@ class Summary:
     finished: int
     failed: tuple[Record, ...]
     points: tuple[Record, ...] = field(repr=False)
+    ways: tuple[Way, ...] = ()
 
     @property
     def levels(self) -> tuple[Level, ...]:
-        """The dense level, then those of every series."""
+        """The dense level, then those of every series, then those in other number types."""
         first = (self.dense,) if self.dense else ()
-        return first + tuple(level for series in self.series for level in series.levels)
+        levels = first + tuple(level for series in self.series for level in series.levels)
+        typed = [level for way in self.ways if way.quantize != "none" for level in way.levels]
+        return levels + tuple({id(level): level for level in typed}.values())
 
 
 def summarise(results: Mapping[str, Any]) -> Summary:
@@ -159,10 +204,11 @@ def summarise(results: Mapping[str, Any]) -> Summary:
     points: tuple[Record, ...] = tuple(record["points"])
     finished = [point for point in points if point["status"] == "ok"]
     budget = budget_of(run, finished)
-    baselines = _baselines(finished)
-    dense = _dense(points, budget)
+    baselines = baselines_of([point for point in finished if quantize_of(point) == "none"])
+    floats = [point for point in points if quantize_of(point) == "none"]
+    dense = _dense(floats, budget)
     groups: dict[tuple[str, str, str], list[Record]] = {}
-    for point in points:
+    for point in floats:
         if point["method"] != "dense":
             groups.setdefault(_key(point), []).append(point)
     labels = _labels(list(groups))
@@ -170,6 +216,7 @@ def summarise(results: Mapping[str, Any]) -> Summary:
         _series(labels[key], group, budget, baselines, dense) for key, group in groups.items()
     )
     models = list(dict.fromkeys(str(point.get("model", "")) for point in points))
+    found = {key: one for key, one in zip(groups, series, strict=True) if one.levels}
     return Summary(
         run=run,
         data=data_facts(run),
@@ -182,6 +229,49 @@ def summarise(results: Mapping[str, Any]) -> Summary:
         finished=len(finished),
         failed=tuple(point for point in points if point["status"] == "failed"),
         points=points,
+        ways=_ways(points, budget, baselines, dense, found),
+    )
+
+
+def _ways(
+    points: Sequence[Record],
+    budget: Budget,
+    baselines: Mapping[tuple[object, ...], float],
+    dense: Level | None,
+    series: Mapping[tuple[str, str, str], Series],
+) -> tuple[Way, ...]:
+    """Every method in every number type; nothing where there is float32 alone."""
+    typed = [point for point in points if quantize_of(point) != "none"]
+    found = list(dict.fromkeys(quantize_of(point) for point in typed))
+    names = sorted(found, key=lambda q: (list(TYPE_NAMES).index(q) if q in TYPE_NAMES else 99, q))
+    first = (dense,) if dense else ()
+    ways = [Way(one.label, "none", first + one.levels) for one in series.values() if names]
+    if names and not series:
+        ways.append(Way("", "none", first))
+    for name in names:
+        own = [point for point in typed if quantize_of(point) == name]
+        base = [point for point in own if point["method"] == "dense"]
+        begin = _levels(base, budget, baselines)
+        for key, one in series.items():
+            of_key = [p for p in own if p["method"] != "dense" and _key(p) == key]
+            ways.append(Way(one.label, name, begin + _levels(of_key, budget, baselines)))
+        if not series:
+            ways.append(Way("", name, begin))
+    return tuple(way for way in ways if way.levels)
+
+
+def _levels(
+    group: Sequence[Record], budget: Budget, baselines: Mapping[tuple[object, ...], float]
+) -> tuple[Level, ...]:
+    """The places of a group, each over its runs."""
+    places = sorted(
+        {_place(point) for point in group if point["status"] == "ok"},
+        # by ratio; networks pruned to a number of parameters from the largest to the smallest
+        key=lambda place: (place[0] is None, place[0] or 0.0, -(place[1] or 0)),
+    )
+    return tuple(
+        _level(place, [point for point in group if _place(point) == place], budget, baselines)
+        for place in places
     )
 
 
@@ -213,35 +303,6 @@ def _distinct(points: Iterable[Record], key: str) -> tuple[int, ...]:
     return tuple(sorted(values))
 
 
-def evaluation(point: Record, key: str) -> Record:
-    """An evaluation of a point, empty where it has none."""
-    value = point.get(key)
-    return value if isinstance(value, Mapping) else {}
-
-
-def _same(point: Record) -> tuple[object, ...]:
-    return (point.get("model"), point.get("fold"), point.get("seed"))
-
-
-def _baselines(finished: Iterable[Record]) -> dict[tuple[object, ...], float]:
-    """Dense accuracy by network, fold and seed, from the dense points."""
-    return {
-        _same(point): float(evaluation(point, "after_finetune")["accuracy"])
-        for point in finished
-        if point["method"] == "dense"
-        and isinstance(evaluation(point, "after_finetune").get("accuracy"), (int, float))
-    }
-
-
-def _change(point: Record, baselines: Mapping[tuple[object, ...], float]) -> float | None:
-    """Accuracy after fine-tuning minus the dense accuracy of the same fold and seed."""
-    after = evaluation(point, "after_finetune").get("accuracy")
-    dense = evaluation(point, "dense").get("accuracy", baselines.get(_same(point)))
-    if isinstance(after, (int, float)) and isinstance(dense, (int, float)):
-        return float(after) - float(dense)
-    return None
-
-
 def _dense(points: Sequence[Record], budget: Budget) -> Level | None:
     """The dense level: from dense points, else from the evaluations that pruned points carry."""
     own = [point for point in points if point["method"] == "dense"]
@@ -251,7 +312,7 @@ def _dense(points: Sequence[Record], budget: Budget) -> Level | None:
     for point in points:
         if point["status"] == "ok" and evaluation(point, "dense"):
             carried.setdefault(
-                _same(point),
+                same_run(point),
                 {
                     "method": "dense",
                     "status": "ok",
@@ -270,15 +331,7 @@ def _series(
     baselines: Mapping[tuple[object, ...], float],
     dense: Level | None,
 ) -> Series:
-    places = sorted(
-        {_place(point) for point in group if point["status"] == "ok"},
-        # by ratio; networks pruned to a number of parameters from the largest to the smallest
-        key=lambda place: (place[0] is None, place[0] or 0.0, -(place[1] or 0)),
-    )
-    levels = tuple(
-        _level(place, [point for point in group if _place(point) == place], budget, baselines)
-        for place in places
-    )
+    levels = _levels(group, budget, baselines)
     judged = [level for level in levels if level.change and level.ratio is not None]
     held = held_until([level.change.mean for level in judged if level.change])
     fitting = tuple(level for level in levels if level.budget.status == "pass")
@@ -336,41 +389,10 @@ def _level(
         macro=over("after_finetune", "macro_accuracy"),
         log_loss=over("after_finetune", "log_loss"),
         log_loss_before=over("before_finetune", "log_loss"),
-        change=spread(_change(point, baselines) for point in done),
+        change=spread(change(point, baselines) for point in done),
         budget=judge(done, budget),
-        classes=_by_name(done, "class_accuracy"),
-        devices=_by_name(done, "device_accuracy"),
-        kept=_kept(done),
+        classes=by_name(done, "class_accuracy"),
+        devices=by_name(done, "device_accuracy"),
+        kept=kept_channels(done),
+        to_float=spread(to_float(point) for point in done),
     )
-
-
-def _by_name(points: Sequence[Record], key: str) -> dict[str, Spread]:
-    found = [evaluation(point, "after_finetune").get(key) for point in points]
-    tables: list[Record] = [table for table in found if isinstance(table, Mapping)]
-    names = dict.fromkeys(name for table in tables for name in table)
-    pick: Callable[[str], Spread | None] = lambda name: spread(  # noqa: E731 - one line, used once
-        table.get(name) for table in tables
-    )
-    return {str(name): value for name in names if (value := pick(name)) is not None}
-
-
-def _kept(points: Sequence[Record]) -> dict[str, tuple[float, int]]:
-    """By layer, blocks in order: mean kept channels over the runs, and the layer's total."""
-    kept: dict[str, list[tuple[float, int]]] = {}
-    for point in points:
-        layers = point.get("kept_channels")
-        for name, pair in (layers if isinstance(layers, Mapping) else {}).items():
-            if isinstance(pair, Sequence) and len(pair) == 2 and pair[1]:
-                kept.setdefault(str(name), []).append((float(pair[0]), int(pair[1])))
-    # records list layers by what is pruned together, readers look for them by block
-    parts = list(dict.fromkeys(name.split(".")[0] for name in kept))
-    return {
-        name: (sum(value for value, _ in pairs) / len(pairs), pairs[0][1])
-        for name, pairs in sorted(kept.items(), key=lambda item: _in_order(item[0], parts))
-    }
-
-
-def _in_order(layer: str, parts: Sequence[str]) -> tuple[int, list[tuple[int, str]]]:
-    """Sort key: the network's parts as the record has them, inside a part by number and name."""
-    names = layer.split(".")
-    return parts.index(names[0]), [(int(p), "") if p.isdecimal() else (-1, p) for p in names]

@@ -18,6 +18,8 @@ from reports.record import embedded, json_for_script
 from reports.summary import Summary, summarise
 from reports.tables import losers, sweep_tables
 from reports.verdict import verdict
+from reports.ways import ways_table
+from reports.ways_charts import accuracy_by_bytes, accuracy_by_type
 
 __all__ = ["render", "title_of", "write"]
 
@@ -57,7 +59,7 @@ def render(results: Mapping[str, Any]) -> str:
             verdict=words,
             badge=BADGES[words.status],
             figures=_figures(summary),
-            tables=sweep_tables(summary),
+            tables={**sweep_tables(summary), "ways": ways_table(summary)},
             losers=_losers(summary),
             counting=counting(summary),
             provenance=provenance(summary),
@@ -84,7 +86,8 @@ def title_of(summary: Summary) -> str:
     """Title of page and report: network, data set, and SYNTHETIC where it is."""
     data = summary.data
     kind = " (synthetic data)" if data.synthetic and "synthetic" not in data.title.lower() else ""
-    return f"{summary.model} pruned on {data.title}{kind}"
+    done = "pruned and quantised" if summary.ways else "pruned"
+    return f"{summary.model} {done} on {data.title}{kind}"
 
 
 def _source(summary: Summary) -> str:
@@ -127,13 +130,23 @@ def _figures(summary: Summary) -> dict[str, Any]:
         "layers": "Share of channels kept in %, by layer and prune ratio, mean over the runs. "
         f"{source}",
     }
+    captions["ways"] = (
+        "Accuracy by bytes of the stored parameters (logarithmic), a line a method and number "
+        f"type, from the dense network to the largest ratio.{bars} {source}"
+    )
+    captions["types"] = (
+        "Accuracy by number type, a line a network: what narrower numbers cost. PTQ: quantised "
+        f"after training; QAT: trained with the rounding in place. {source}"
+    )
     figures: dict[str, Any] = {"layers": []}
     drawn = {
+        "ways": accuracy_by_bytes(summary, captions["ways"]),
+        "types": accuracy_by_type(summary, captions["types"]),
         "curve": accuracy_by_ratio(summary, captions["curve"]),
         **charts.accuracy_by_size(summary, captions),
         **charts.budget_bars(summary, captions),
     }
-    for name in ("curve", "bytes", "macs", "trade_bytes", "trade_macs"):
+    for name in ("ways", "types", "curve", "bytes", "macs", "trade_bytes", "trade_macs"):
         chart = drawn.get(name)
         figures[name] = Figure(chart, captions[name]) if chart else None
     for index, series in enumerate(summary.series):

@@ -20,9 +20,10 @@ from reports.formats import (
     points,
     signed,
 )
+from reports.points import evaluation
 from reports.record import DataFacts
 from reports.spread import Spread
-from reports.summary import Level, Series, Summary, evaluation
+from reports.summary import Level, Series, Summary
 
 __all__ = ["Table", "sweep_tables", "verdict_cell"]
 

@@ -20,6 +20,7 @@ from reports.formats import (
 )
 from reports.spread import TOLERANCE, Spread
 from reports.summary import Level, Series, Summary
+from reports.ways import best_words, cost_words
 
 __all__ = ["Fact", "Verdict", "spread_words", "verdict"]
 
@@ -78,6 +79,13 @@ def verdict(summary: Summary) -> Verdict:
         if summary.dense and summary.dense.after:
             text = f"The dense network reaches {percent(summary.dense.after)}."
             facts.append(Fact("Accuracy", text))
+    if summary.ways:
+        words, cost = best_words(summary), cost_words(summary)
+        if words:
+            headline = f"Best within the {summary.budget.name}: {words}."
+            facts.insert(0, Fact("Best of all number types", capital(f"{words}.")))
+        if cost:
+            facts.insert(min(1, len(facts)), Fact("Number types", cost))
     if summary.failed:
         total = len(summary.points)
         facts.append(
