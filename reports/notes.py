@@ -200,8 +200,13 @@ def _versions(versions: object) -> str:
 
 
 def settings_table(summary: Summary) -> Table:
-    """Every leaf of `run.json` and of the first point's training settings."""
-    rows = [(name, str(value)) for name, value in walk(summary.run)]
+    """Every leaf of `run.json` and of the first point's training settings.
+
+    What `provenance` shows is left out: a command line reads badly as a list.
+    """
+    shown = {"command", "versions", "provenance"}
+    settings = {key: value for key, value in summary.run.items() if key not in shown}
+    rows = [(name, str(value)) for name, value in walk(settings)]
     for key in ("train_settings", "finetune_settings"):
         for point in summary.points:
             if isinstance(point.get(key), Mapping) and point[key]:
