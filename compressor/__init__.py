@@ -8,8 +8,9 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # resolved lazily below, so that importing the package costs nothing
     import compressor.audit as audit  # noqa: PLR0402 - `from compressor` finds no name yet
+    from compressor.engine.run import compress
 
-__all__ = ["__version__", "audit"]
+__all__ = ["__version__", "audit", "compress"]
 
 
 def __getattr__(name: str) -> Any:
@@ -18,4 +19,8 @@ def __getattr__(name: str) -> Any:
         import importlib
 
         return importlib.import_module("compressor.audit")
+    if name == "compress":
+        from compressor.engine.run import compress
+
+        return compress
     raise AttributeError(f"module 'compressor' has no attribute {name!r}")

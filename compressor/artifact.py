@@ -5,6 +5,9 @@ that `torch.load(weights_only=True)` reads it: architecture name and arguments, 
 classes, history of steps, metrics, traced graph, provenance and the state dict. The network is
 rebuilt from the zoo; what pruning changed is read off the shapes of the stored tensors, so that a
 sliced network needs no code of its own. A checksum over everything finds damaged files.
+
+Format 2 adds quantised networks: layers are stored as the integers that are deployed (weights int8,
+biases int32) under their own names, with scales and folded layers in the field `quantization`.
 """
 
 from __future__ import annotations
@@ -18,20 +21,22 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 import compressor
+from compressor import rebuild
 from compressor.errors import ArtifactError, CompressorError
 
-__all__ = ["FORMAT", "FORMAT_VERSION", "Artifact", "from_model", "load", "save"]
+__all__ = ["FORMAT", "FORMAT_VERSION", "Artifact", "from_model", "from_quantized", "load", "save"]
 
 FORMAT = "compressor-model"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # the newest that is read
+FLOAT_VERSION = 1  # float networks are written so that older versions still read them
 LAYOUTS = ("CFT", "CTF")
-DTYPES = {"float32": torch.float32, "float16": torch.float16}
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,9 +54,12 @@ class Artifact:
         standardizer: mean and standard deviation of the features as a dict.
         history: one dict for each step that made the network, with its settings.
         metrics: results, such as {"test": {...}}.
-        state_dict: tensors by name, on the CPU; floating ones may be float16.
+        state_dict: tensors by name, on the CPU; floating ones may be float16 or bfloat16, those of
+            quantised layers are int8 weights and int32 biases.
         graph: the traced operators (`compressor.audit.trace.graph_of`).
         provenance: command, versions, seed, data hash.
+        quantization: empty for a float network; otherwise scales of "weights", "biases" and
+            "activations" by layer, "folded" layers and the settings.
         format_version: version of the file's layout.
     """
 
@@ -68,7 +76,8 @@ class Artifact:
     state_dict: dict[str, Tensor]
     graph: dict[str, Any] = field(repr=False)
     provenance: dict[str, Any] = field(default_factory=dict)
-    format_version: int = FORMAT_VERSION
+    quantization: dict[str, Any] = field(default_factory=dict)
+    format_version: int = FLOAT_VERSION
 
     def __post_init__(self) -> None:
         """Raises ArtifactError for a field of the wrong kind."""
@@ -76,12 +85,17 @@ class Artifact:
 
     @property
     def dtype(self) -> str:
-        """Number type in which the weights are stored: "float32", "float16", ..."""
+        """Number type in which the weights are stored: "float32", "float16", ..., "int8"."""
+        if self.quantization:
+            return "int8"
         kinds = [t.dtype for t in self.state_dict.values() if t.is_floating_point()]
         return str(kinds[0]).removeprefix("torch.") if kinds else "float32"
 
     def build(self) -> nn.Module:
         """The network in evaluation mode, in float32; the random state is left alone.
+
+        A quantised network comes with its weights and biases on the grids of their integers;
+        activations are not rounded in it.
 
         Raises:
             ArtifactError: the stored tensors do not fit the architecture.
@@ -91,14 +105,18 @@ class Artifact:
         try:
             with torch.random.fork_rng(devices=[]):
                 model = zoo.build(self.arch, self.num_classes, **self.arch_args)
-            _check_names(self.arch, model, self.state_dict)
-            _resize(model, self.state_dict)
-            model.load_state_dict(self.state_dict, strict=True)
+            stored = self.state_dict
+            if self.quantization:
+                stored = rebuild.dequantized(stored, self.quantization)
+                rebuild.fold_layers(model, tuple(self.quantization.get("folded", ())), stored)
+            rebuild.check_names(self.arch, model, stored)
+            rebuild.resize(model, stored)
+            model.load_state_dict(stored, strict=True)
             model.eval()
-            _check_runs(model, self.input_shape)
+            rebuild.check_runs(model, self.input_shape)
         except ArtifactError:
             raise
-        except (CompressorError, RuntimeError, TypeError, ValueError) as error:
+        except (CompressorError, RuntimeError, TypeError, ValueError, KeyError) as error:
             raise ArtifactError(
                 f"network {self.arch!r} with arguments {self.arch_args} cannot be rebuilt from the "
                 f"stored tensors: {_one_line(error)}"
@@ -149,7 +167,7 @@ def _check(artifact: Artifact) -> None:
         ),
         "format_version": (_is_count(a.format_version), "a whole number of at least 1"),
     }
-    for name in ("front_end", "standardizer", "metrics", "graph", "provenance"):
+    for name in ("front_end", "standardizer", "metrics", "graph", "provenance", "quantization"):
         checks[name] = (_is_dict(getattr(a, name)), "a dict with names as keys")
     for name, (good, wanted) in checks.items():
         if not good:
@@ -229,37 +247,88 @@ def from_model(
         history: steps that made the network.
         metrics: results.
         provenance: where it comes from.
-        dtype: "float32", or "float16" to store weights and BatchNorm statistics in two bytes.
+        dtype: "float32", or "float16" or "bfloat16" to store weights and BatchNorm statistics in
+            two bytes.
 
     Raises:
         ArtifactError: a field of the wrong kind, weights that are not finite (or overflow in
             float16), or a network that does not fit `arch` and `arch_args`.
     """
-    from compressor.audit.trace import graph_of
-
     if dtype not in DTYPES:
         raise ArtifactError(f"weights cannot be stored as {dtype!r}; known: {', '.join(DTYPES)}")
-    args = _plain(dict(arch_args), "arch_args")
-    if args.pop("num_classes", num_classes) != num_classes:
-        raise ArtifactError(f"arch_args name other num_classes than {num_classes}: {arch_args}")
     tensors = {n: _stored(n, t, DTYPES[dtype]) for n, t in model.state_dict().items()}
     parts: dict[str, Any] = {
         "arch": arch,
-        "arch_args": args,
+        "arch_args": dict(arch_args),
         "num_classes": num_classes,
-        "classes": tuple(classes),
-        "input_shape": tuple(int(s) for s in input_shape),
+        "classes": classes,
+        "input_shape": input_shape,
         "layout": layout,
-        "front_end": _plain(front_end, "front_end"),
-        "standardizer": _plain(standardizer, "standardizer"),
-        "history": tuple(_plain(step, f"history[{i}]") for i, step in enumerate(history)),
-        "metrics": _plain(metrics or {}, "metrics"),
-        "provenance": _plain(provenance or {}, "provenance"),
-        "state_dict": tensors,
+        "front_end": front_end,
+        "standardizer": standardizer,
+        "history": history,
+        "metrics": metrics or {},
+        "provenance": provenance or {},
     }
-    rebuilt = Artifact(graph={}, **parts).build()
-    example = torch.zeros(1, *parts["input_shape"])
-    return Artifact(graph=_plain(graph_of(rebuilt, example), "graph"), **parts)
+    return _described(tensors, {}, parts)
+
+
+class Quantized(Protocol):
+    """What `from_quantized` takes (compressor.methods.quant.QuantizedNetwork)."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The state dict with integer weights and biases."""
+
+    def record(self) -> dict[str, Any]:
+        """Scales, folded layers and settings, as plain values."""
+
+
+def from_quantized(network: Quantized, like: Artifact) -> Artifact:
+    """Describe a quantised network made from the network of `like`, whose description it shares.
+
+    Args:
+        network: integers, scales and folded layers.
+        like: the float network it was made from; history, metrics and provenance are taken over.
+
+    Raises:
+        ArtifactError: the integers do not fit the architecture.
+    """
+    tensors = {n: _stored(n, t, torch.float32) for n, t in network.tensors().items()}
+    parts = {name: getattr(like, name) for name in _DESCRIPTION}
+    return _described(tensors, _plain(network.record(), "quantization"), parts)
+
+
+_DESCRIPTION = (
+    *("arch", "arch_args", "num_classes", "classes", "input_shape", "layout", "front_end"),
+    *("standardizer", "history", "metrics", "provenance"),
+)
+
+
+def _described(
+    tensors: dict[str, Tensor], quantization: dict[str, Any], parts: Mapping[str, Any]
+) -> Artifact:
+    """An artifact of these tensors; it is rebuilt once, and the rebuilt network is traced."""
+    from compressor.audit.trace import graph_of
+
+    classes = parts["num_classes"]
+    args = _plain(parts["arch_args"], "arch_args")
+    if args.pop("num_classes", classes) != classes:
+        raise ArtifactError(f"arch_args name other num_classes than {classes}: {args}")
+    described: dict[str, Any] = {
+        **parts,
+        "arch_args": args,
+        "classes": tuple(parts["classes"]),
+        "input_shape": tuple(int(s) for s in parts["input_shape"]),
+        "history": tuple(_plain(step, f"history[{i}]") for i, step in enumerate(parts["history"])),
+        "quantization": quantization,
+        "state_dict": tensors,
+        "format_version": FORMAT_VERSION if quantization else FLOAT_VERSION,
+    }
+    for name in ("front_end", "standardizer", "metrics", "provenance"):
+        described[name] = _plain(parts[name], name)
+    rebuilt = Artifact(graph={}, **described).build()
+    example = torch.zeros(1, *described["input_shape"])
+    return Artifact(graph=_plain(graph_of(rebuilt, example), "graph"), **described)
 
 
 def _checksum(record: Mapping[str, Any]) -> str:
@@ -353,6 +422,8 @@ def load(path: str | Path) -> Artifact:
             f"{FORMAT_VERSION}: upgrade compressor"
         )
     names = {f.name for f in fields(Artifact)}
+    if version == FLOAT_VERSION and "quantization" not in record:
+        names.discard("quantization")  # written before there was any
     missing = sorted((names | {"checksum"}) - record.keys())
     if missing:
         raise ArtifactError(f"{path} is damaged: {', '.join(missing)} missing")
@@ -366,94 +437,3 @@ def load(path: str | Path) -> Artifact:
     if not intact:
         raise ArtifactError(f"{path} is damaged: its content does not match its checksum")
     return artifact
-
-
-# Axes of the tensors of each layer kind that pruning may change: {tensor: axes}.
-_PRUNABLE_AXES: tuple[tuple[type[nn.Module], dict[str, tuple[int, ...]]], ...] = (
-    (nn.modules.conv._ConvNd, {"weight": (0, 1), "bias": (0,)}),
-    (nn.Linear, {"weight": (0, 1), "bias": (0,)}),
-    (
-        nn.modules.batchnorm._NormBase,
-        {"weight": (0,), "bias": (0,), "running_mean": (0,), "running_var": (0,)},
-    ),
-    (nn.PReLU, {"weight": (0,)}),
-)
-
-
-def _set_widths(layer: nn.Module) -> None:
-    """Make the size attributes of a resized layer say what its tensors are."""
-    if isinstance(layer, nn.modules.conv._ConvNd):
-        rows, columns = layer.weight.shape[:2]
-        out_per, in_per = layer.out_channels // layer.groups, layer.in_channels // layer.groups
-        # depthwise and its kin lose whole groups, others keep their number of groups
-        per_row = in_per if layer.transposed else out_per
-        if layer.groups > 1 and 1 in (out_per, in_per):
-            layer.groups = rows // per_row
-        wide = columns * layer.groups
-        layer.out_channels, layer.in_channels = (wide, rows) if layer.transposed else (rows, wide)
-    elif isinstance(layer, nn.Linear):
-        layer.out_features, layer.in_features = layer.weight.shape
-    elif isinstance(layer, nn.modules.batchnorm._NormBase):
-        sized = layer.weight if layer.weight is not None else layer.running_mean
-        if sized is not None:
-            layer.num_features = sized.numel()
-    elif isinstance(layer, nn.PReLU):
-        layer.num_parameters = layer.weight.numel()
-
-
-def _check_names(arch: str, model: nn.Module, stored: Mapping[str, Tensor]) -> None:
-    own = model.state_dict().keys()
-    for names, problem in (
-        ([n for n in stored if n not in own], f"stored, but not in network {arch!r}"),
-        ([n for n in own if n not in stored], f"in network {arch!r}, but not stored"),
-    ):
-        if names:
-            raise ArtifactError(
-                f"tensor {names[0]!r} and {len(names) - 1} others are {problem}; arch or arch_args "
-                "are not those it was made with"
-            )
-
-
-def _resize(model: nn.Module, stored: Mapping[str, Tensor]) -> None:
-    """Give the layers of `model` the widths of the stored tensors.
-
-    Layers with a `set_kept` method (ECA) take their width over when they are loaded.
-    """
-    for prefix, layer in model.named_modules():
-        allowed = next((axes for kind, axes in _PRUNABLE_AXES if isinstance(layer, kind)), {})
-        changed = False
-        for name, own in (*layer._parameters.items(), *layer._buffers.items()):
-            key = f"{prefix}.{name}" if prefix else name
-            tensor = stored.get(key)
-            if own is None or tensor is None or own.shape == tensor.shape:
-                continue
-            if hasattr(layer, "set_kept") and name == "kept":
-                continue
-            axes = allowed.get(name, ())
-            same = own.dim() == tensor.dim() and all(
-                tensor.shape[axis] == own.shape[axis] or axis in axes for axis in range(own.dim())
-            )
-            if not same or tensor.numel() == 0:
-                raise ArtifactError(
-                    f"tensor {key!r} is stored as {tuple(tensor.shape)}, but the network has "
-                    f"{tuple(own.shape)}, which pruning does not explain"
-                )
-            fresh = torch.empty(tensor.shape, dtype=own.dtype)
-            setattr(
-                layer,
-                name,
-                nn.Parameter(fresh, requires_grad=own.requires_grad)
-                if isinstance(own, nn.Parameter)
-                else fresh,
-            )
-            changed = True
-        if changed:
-            _set_widths(layer)
-
-
-def _check_runs(model: nn.Module, input_shape: tuple[int, int, int]) -> None:
-    """Run shapes only (no numbers) through the network: neighbouring layers must fit."""
-    state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    shapes = {name: torch.empty_like(t, device="meta") for name, t in state.items()}
-    with torch.no_grad():
-        torch.func.functional_call(model, shapes, (torch.empty(1, *input_shape, device="meta"),))

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from compressor.audio.spectrum import FloatArray, deltas, mel_filter_bank, spectrogram
-from compressor.errors import ConfigError, ShapeError
+from compressor.errors import ConfigError, ShapeError, UnknownNameError
 
 __all__ = ["LogMel"]
 
@@ -100,6 +100,28 @@ class LogMel:
                 f"front-end {self.name!r}: delta_window is {self.delta_window}; "
                 "allowed: an odd number of frames, 3 or more"
             )
+
+    def changed(self, changes: str) -> LogMel:
+        """The same front-end with other settings, "n_mels=64,hop_length=512".
+
+        Lengths are in samples at this front-end's rate. The name gets the changes as a suffix.
+
+        Raises:
+            UnknownNameError: no such setting; offers close names.
+            ConfigError: a value of the wrong type, or one that cannot work.
+        """
+        types = {f.name: type(getattr(self, f.name)) for f in fields(self)}
+        for fixed in ("name", "source", "sample_rate_hz"):
+            del types[fixed]
+        values: dict[str, Any] = {}
+        for part in changes.split(","):
+            key, separator, text = (piece.strip() for piece in part.partition("="))
+            if not separator:
+                raise ConfigError(f"front-end setting {part!r}: write key=value, as n_mels=64")
+            if key not in types:
+                raise UnknownNameError("front-end setting", key, types)
+            values[key] = _typed(key, text, types[key])
+        return replace(self, name=f"{self.name}:{changes}", **values)
 
     def frames(self, duration_s: float) -> int:
         """Number of frames of a clip of `duration_s` seconds.
@@ -238,3 +260,16 @@ class LogMel:
             return np.log(mel)
         log10: FloatArray = np.log10(mel)
         return log10 if self.log == "log10" else np.float32(10.0) * log10
+
+
+def _typed(key: str, text: str, kind: type) -> Any:
+    """A setting's value from text."""
+    if kind is bool:
+        if text not in ("true", "false"):
+            raise ConfigError(f"front-end setting {key} is {text!r}; allowed: true, false")
+        return text == "true"
+    try:
+        return kind(text)
+    except ValueError:
+        wanted = "a whole number" if kind is int else "a number"
+        raise ConfigError(f"front-end setting {key} is {text!r}; it must be {wanted}") from None

@@ -191,17 +191,22 @@ PRESETS: Mapping[str, LogMel] = MappingProxyType({entry.name: entry for entry in
 
 
 def preset(name: str) -> LogMel:
-    """The front-end of that name; "speakin2021@16000" is `preset("speakin2021").at_rate(16000)`.
+    """The front-end of that name.
+
+    "speakin2021@16000" is `preset("speakin2021").at_rate(16000)`, and "scut2023:n_mels=64" is
+    `preset("scut2023").changed("n_mels=64")`; both together as "scut2023:n_mels=64@16000".
 
     Raises:
-        UnknownNameError: no such preset; offers close names.
-        ConfigError: what stands after "@" is not a rate.
+        UnknownNameError: no such preset or setting; offers close names.
+        ConfigError: what stands after "@" is not a rate, or a setting that cannot work.
     """
-    base, _, rate = name.partition("@")
+    text, _, rate = name.partition("@")
+    base, _, changes = text.partition(":")
     if base not in PRESETS:
-        raise UnknownNameError("front-end preset", name, PRESETS)
+        raise UnknownNameError("front-end preset", base, PRESETS)
+    found = PRESETS[base].changed(changes) if changes else PRESETS[base]
     if not rate:
-        return PRESETS[base]
+        return found
     if not rate.isdecimal() or int(rate) < 1:
         raise ConfigError(f"front-end {name!r}: {rate!r} is not a sampling rate in whole Hz")
-    return PRESETS[base].at_rate(int(rate))
+    return found.at_rate(int(rate))

@@ -11,7 +11,20 @@ import sys
 import typer
 
 import compressor
-from compressor.cli import audit, rank, report, sweep, train, zoo
+from compressor.cli import (
+    audit,
+    bench,
+    compress,
+    export,
+    gate,
+    predict,
+    rank,
+    report,
+    submission,
+    sweep,
+    train,
+    zoo,
+)
 from compressor.errors import CompressorError
 
 app = typer.Typer(
@@ -38,10 +51,17 @@ def _root(
 
 
 app.command("audit")(audit.audit)
+app.command("gate")(gate.gate)
 app.command("rank")(rank.rank)
-app.command("report")(report.report)
+app.add_typer(submission.app, name="submission", help="Submission packages: write a skeleton.")
 app.command("sweep")(sweep.sweep)
+app.command("report")(report.report)
 app.command("train")(train.train)
+for name, command in compress.COMMANDS:
+    app.command(name)(command)
+app.command("export")(export.export)
+app.command("bench")(bench.bench)
+app.command("predict")(predict.predict)
 app.add_typer(zoo.app, name="zoo", help="The networks: list them, show one.")
 
 

@@ -11,6 +11,7 @@ __all__ = [
     "BatchSize",
     "Cache",
     "CropSeconds",
+    "FrontEnd",
     "LearningRate",
     "ModelArgs",
     "Precision",
@@ -26,6 +27,14 @@ LearningRate = Annotated[float | None, typer.Option(help="Highest learning rate.
 CropSeconds = Annotated[
     float | None,
     typer.Option(help="Train on random crops of this many seconds; evaluate on whole clips."),
+]
+FrontEnd = Annotated[
+    str,
+    typer.Option(
+        metavar="PRESET[:KEY=VALUE,...]",
+        help="Log-mel front-end instead of the network's own, such as deepsound2021_64 or "
+        "scut2023:n_mels=64 (lengths in samples at the preset's rate).",
+    ),
 ]
 Precision = Annotated[
     Literal["float32", "bfloat16"] | None, typer.Option(help="Type of the forward pass.")

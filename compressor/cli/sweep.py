@@ -1,4 +1,4 @@
-"""`compressor sweep`: prune a network at several ratios, fine-tune, and show the curve."""
+"""`compressor sweep`: prune at several ratios, fine-tune, quantise, and show the curves."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from compressor.cli.options import (
     BatchSize,
     Cache,
     CropSeconds,
+    FrontEnd,
     LearningRate,
     ModelArgs,
     Precision,
@@ -89,6 +90,9 @@ def make_experiment(
     settings: Path | None,
     crop_s: float | None,
     options: dict[str, Any],
+    front_end: str = "",
+    teacher: str = "",
+    qat_epochs: int | None = None,
 ) -> Experiment:
     """Data, network and settings from options; options win over the file, the file over defaults.
 
@@ -99,7 +103,10 @@ def make_experiment(
         cache: `--cache`.
         settings: `--settings`.
         crop_s: `--crop-s`.
+        front_end: `--front-end`.
         options: training settings by name, None where the option was not given.
+        teacher: "self" or "".
+        qat_epochs: `--qat-epochs`.
 
     Raises:
         UsageError, ConfigError, UnknownNameError: a bad value, with what is allowed.
@@ -118,6 +125,9 @@ def make_experiment(
         train=chosen.train,
         finetune_epochs=chosen.finetune_epochs,
         crop_s=crop_s,
+        front_end=front_end,
+        teacher=teacher,
+        qat_epochs=qat_epochs,
     )
 
 
@@ -142,6 +152,24 @@ def sweep(
             "Default 0.5:0.8, or none with --target-params."
         ),
     ] = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            help="What to prune by, a list: slimming (BatchNorm scales), l1, l2 (filter norms), "
+            "random (a control), unstructured (single weights; the ratio is the share of zeros)."
+        ),
+    ] = "slimming",
+    quantize: Annotated[
+        str,
+        typer.Option(
+            help="Also store each network, the dense one too, as one of a list: fp16, int8-ptq "
+            "(after training), int8-qat (by training); none (float32) is always there."
+        ),
+    ] = "none",
+    teacher: Annotated[
+        Literal["none", "self"],
+        typer.Option(help="self: the dense network teaches fine-tuning and int8-qat."),
+    ] = "none",
     prune_by: Annotated[
         Literal["channels", "params"],
         typer.Option(
@@ -157,12 +185,16 @@ def sweep(
     ] = "0",
     epochs: Annotated[int | None, typer.Option(help="Epochs of the dense network.")] = None,
     finetune_epochs: Annotated[int | None, typer.Option(help="Epochs after pruning.")] = None,
+    qat_epochs: Annotated[
+        int | None, typer.Option(help="Epochs of int8-qat; default: half of the fine-tuning's.")
+    ] = None,
     slim_l1: Annotated[
         float | None, typer.Option(help="L1 penalty on BatchNorm scales while training.")
     ] = None,
     batch_size: BatchSize = None,
     lr: LearningRate = None,
     crop_s: CropSeconds = None,
+    front_end: FrontEnd = "",
     precision: Precision = None,
     settings: Settings = None,
     workers: Annotated[
@@ -191,11 +223,21 @@ def sweep(
 ) -> None:
     """Prune a network at several ratios, fine-tune each, and show accuracy against size.
 
+    With --quantize every network is stored in further number types, each from the one fine-tuned
+    float network of its method and ratio; int8 accuracy is measured in onnxruntime.
+
     Results go to the run folder: one JSON file a job, results.csv, results.json and report.html.
     Exit codes: 0 done, 2 bad usage, 3 some points failed (all others are kept).
     """
     from compressor import runtime
-    from compressor.sweep.plan import Grid, parse_integers, parse_ratios
+    from compressor.sweep.plan import (
+        METHODS,
+        QUANTIZERS,
+        Grid,
+        parse_integers,
+        parse_names,
+        parse_ratios,
+    )
 
     runtime.tune()
     if prune is None:
@@ -206,7 +248,13 @@ def sweep(
         ratios=parse_ratios(prune) if prune else (),
         prune_by=prune_by,
         target_params=target_params,
+        methods=parse_names(method, "--method", METHODS),
+        quantize=parse_names(quantize, "--quantize", QUANTIZERS),
     )
+    if any(name.startswith("int8") for name in grid.quantize):
+        from compressor.extras import try_import
+
+        try_import("onnxruntime")  # now, not after the dense network was trained
     if timeout is not None and not timeout > 0:
         raise UsageError(f"--timeout is {timeout:g} s; it must be over 0 (leave it out for none)")
     if crop_s is not None and not crop_s > 0:
@@ -223,6 +271,7 @@ def sweep(
         cache=cache,
         settings=settings,
         crop_s=crop_s,
+        front_end=front_end,
         options={
             "epochs": epochs,
             "finetune_epochs": finetune_epochs,
@@ -231,6 +280,8 @@ def sweep(
             "lr": lr,
             "precision": precision,
         },
+        teacher="" if teacher == "none" else teacher,
+        qat_epochs=qat_epochs,
     )
     from compressor.sweep.runner import SweepConfig, default_out, run_sweep
 
@@ -265,7 +316,8 @@ def sweep(
 def _print_plan(preview: Preview) -> None:
     for job in preview.jobs:
         epochs = preview.todo.get(job.id)
-        state = "finished" if epochs is None else f"{epochs} epochs" if epochs else "checkpoint"
+        without = "no training" if job.kind == "quantized" else "checkpoint"
+        state = "finished" if epochs is None else f"{epochs} epochs" if epochs else without
         print(f"{job.id:<32} {state}")
     finished, epochs = len(preview.jobs) - len(preview.todo), sum(preview.todo.values())
     print(f"{len(preview.jobs)} jobs, {finished} finished, {epochs} epochs to train")

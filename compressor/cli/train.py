@@ -13,6 +13,7 @@ from compressor.cli.options import (
     BatchSize,
     Cache,
     CropSeconds,
+    FrontEnd,
     LearningRate,
     ModelArgs,
     Precision,
@@ -38,6 +39,7 @@ def train(
     batch_size: BatchSize = None,
     lr: LearningRate = None,
     crop_s: CropSeconds = None,
+    front_end: FrontEnd = "",
     precision: Precision = None,
     settings: Settings = None,
     store: Annotated[
@@ -62,6 +64,7 @@ def train(
         cache=cache,
         settings=settings,
         crop_s=crop_s,
+        front_end=front_end,
         options={
             "epochs": epochs,
             "gamma_l1": slim_l1,

@@ -23,6 +23,7 @@ __all__ = [
     "Side",
     "Widths",
     "count_params",
+    "filters",
     "is_batchnorm",
     "is_index_preserving",
     "is_supported",
@@ -128,6 +129,26 @@ def count_params(layer: nn.Module, out: int, in_: int) -> int:
     if isinstance(layer, nn.Module):  # ECA: its kernel does not depend on the width
         return sum(p.numel() for p in layer.parameters())
     raise PruneError(f"a {type(layer).__name__} has no channels that can be cut")
+
+
+def filters(layer: nn.Module, weight: Tensor | None = None) -> Tensor:
+    """Weights of a convolution or linear layer, one row for each output channel, in double.
+
+    Args:
+        layer: the layer.
+        weight: a tensor shaped as its weight (its gradient, ...); None takes the weight itself.
+
+    Returns:
+        (out, numbers a filter) float64, without a graph.
+    """
+    if not isinstance(layer, (_ConvNd, nn.Linear)):
+        raise PruneError(f"a {type(layer).__name__} has no filters")
+    rows = (layer.weight if weight is None else weight).detach().double()
+    if isinstance(layer, _ConvNd) and layer.transposed:  # (in, out / groups, ...)
+        now = widths(layer)
+        split = rows.reshape(now.groups, now.in_per_group, now.out_per_group, -1)
+        return split.transpose(1, 2).reshape(now.out, -1)
+    return rows.reshape(rows.shape[0], -1)
 
 
 def _take(tensor: Tensor, dim: int, keep: Sequence[int]) -> Tensor:

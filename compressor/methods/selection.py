@@ -94,6 +94,7 @@ def rank(
     groups: Sequence[ChannelGroup],
     scores: Mapping[int, Sequence[float]],
     *,
+    counts: Mapping[int, Sequence[int]] | None = None,
     min_channels: int = 2,
     min_share: float = 0.0,
 ) -> Ranking:
@@ -103,6 +104,7 @@ def rank(
         model: the network that the groups belong to.
         groups: from `channel_groups`.
         scores: group index -> importance of each unit; groups without scores stay whole.
+        counts: group index -> number of scores behind each unit's; None: one a BatchNorm channel.
         min_channels: units that every group (and every layer in it) keeps at least.
         min_share: the same as a share of the group's units, rounded up.
     """
@@ -111,7 +113,10 @@ def rank(
         if group.index in scores:
             keys = []
             for unit, score in enumerate(scores[group.index]):
-                scales = sum(len(span.positions[unit]) for span in group.batchnorms)
+                if counts is None:
+                    scales = sum(len(span.positions[unit]) for span in group.batchnorms)
+                else:
+                    scales = counts[group.index][unit]
                 keys.append(scale_key(score, group, unit, scales - 1))
             stay = _protected(group, keys, min_channels, min_share)
             entries += [(keys[u], group, u) for u in range(group.size) if u not in stay]

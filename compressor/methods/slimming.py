@@ -1,9 +1,11 @@
-"""Network slimming: channels go by the scale of their BatchNorm.
+"""Structured pruning: channels go by one global threshold over their importance.
 
-Z. Liu et al., "Learning efficient convolutional networks through network slimming", ICCV 2017, as
-SpeakIn 2021 (section 2.3) and BUPT 2020 (section 3.3, equation 3) use it. While training, an L1
-penalty on every scale pushes those of useless channels towards zero (`add_gamma_l1`); then one
-threshold over the magnitudes of all scales decides (`slim`).
+By default network slimming: the importance is the scale of a channel's BatchNorm (Z. Liu et al.,
+"Learning efficient convolutional networks through network slimming", ICCV 2017, as SpeakIn 2021,
+section 2.3, and BUPT 2020, section 3.3, equation 3, use it). While training, an L1 penalty on every
+scale pushes those of useless channels towards zero (`add_gamma_l1`); then one threshold over the
+magnitudes of all scales decides (`slim`). Other measures (`compressor.methods.importance`) take the
+scale's place, all else is the same.
 """
 
 from __future__ import annotations
@@ -11,17 +13,19 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from compressor.errors import ConfigError, PruneError
+from compressor.errors import ConfigError, PruneError, UnknownNameError
+from compressor.methods.budget import Budget, Sizes, Sizing
 from compressor.methods.grouping import ChannelGroup, channel_groups
+from compressor.methods.importance import IMPORTANCES, Batches, Importance, channel_scales
 from compressor.methods.kinds import is_batchnorm, widths
 from compressor.methods.selection import Key, Ranking, rank, scale_key
-from compressor.methods.surgery import PrunePlan, plan_removal, slice_channels
+from compressor.methods.surgery import PrunePlan, check_finite, plan_removal, slice_channels
 
 __all__ = ["Selection", "SlimResult", "Slimming", "add_gamma_l1", "select", "slim"]
 
@@ -31,17 +35,21 @@ class Slimming:
     """How much to remove and what counts as important.
 
     Attributes:
-        ratio: 0 to below 1. By channels: share of BatchNorm scales under the global threshold,
-            which is sorted(|gamma|)[int(total * ratio)]; a unit whose score is under it goes. By
-            params: share of parameters removed, the closest that does not exceed it.
+        ratio: 0 to below 1. By channels: share of scores (BatchNorm scales, filters) under the
+            global threshold, which is sorted(scores)[int(total * ratio)]; a unit whose score is
+            under it goes. By params: share of parameters removed, the closest that does not exceed
+            it.
         by: what `ratio` is a share of.
         target_params: if given, `ratio` is not used: the largest network of the removal order with
             at most this many parameters.
-        reduction: score of channels that are tied together: largest or mean |gamma| of theirs. By
-            the largest, a channel goes only where all its scales are under the threshold, which is
-            what zeroing every scale under it would leave without effect.
+        reduction: score of channels that are tied together: largest or mean of theirs. By the
+            largest, a channel goes only where all its scales are under the threshold, which is what
+            zeroing every scale under it would leave without effect.
         min_channels: floor: units that each group keeps at least.
         min_share: floor as a share of each group's units.
+        importance: gamma, l1, l2, taylor or random; see `compressor.methods.importance`.
+        normalize: divide each score by the mean of its layer; None does so for l1 and l2 only.
+        seed: of the random scores.
     """
 
     ratio: float | None = 0.5
@@ -50,6 +58,9 @@ class Slimming:
     reduction: Literal["max", "mean"] = "max"
     min_channels: int = 2
     min_share: float = 0.0
+    importance: Importance = "gamma"
+    normalize: bool | None = None
+    seed: int = 0
 
     def __post_init__(self) -> None:
         """Raises ConfigError for values out of range."""
@@ -67,6 +78,8 @@ class Slimming:
             raise ConfigError(f"min_channels is {self.min_channels}, but must be at least 1")
         if not 0 <= self.min_share <= 1:
             raise ConfigError(f"min_share is {self.min_share}, but must be between 0 and 1")
+        if self.importance not in IMPORTANCES:
+            raise UnknownNameError("importance", str(self.importance), IMPORTANCES)
 
 
 @dataclass(frozen=True)
@@ -80,6 +93,7 @@ class Selection:
     params_before: int
     params_after: int
     kept: dict[str, tuple[int, int]]
+    sizes: Sizes | None = None
 
 
 @dataclass(frozen=True)
@@ -89,14 +103,15 @@ class SlimResult:
     Attributes:
         model: the smaller network, in the mode of the given one.
         plan: which channels stay.
-        threshold: the |gamma| under which a unit's score had to be.
-        requested: the ratio, or the number of parameters asked for.
-        channels_under_threshold: BatchNorm scales under the threshold.
-        channels_total: BatchNorm scales of all removable channels.
+        threshold: what a unit's score had to be under.
+        requested: the ratio, or the number of parameters asked for; 0 for another budget.
+        channels_under_threshold: scores (BatchNorm scales, filters) under the threshold.
+        channels_total: scores of all removable channels.
         params_before: parameters of the given network.
         params_after: parameters of the smaller one.
         kept: (channels kept, channels before) of each convolution or linear layer whose outputs
             could go.
+        sizes: figures of the smaller network as it will be stored; only under a budget.
     """
 
     model: nn.Module
@@ -108,38 +123,7 @@ class SlimResult:
     params_before: int
     params_after: int
     kept: dict[str, tuple[int, int]]
-
-
-def _scales(model: nn.Module, groups: Sequence[ChannelGroup]) -> dict[int, list[list[float]]]:
-    """|gamma| of every BatchNorm channel, by group and unit; groups without BatchNorm are left out.
-
-    Raises:
-        PruneError: a scale is not finite, or there is none at all.
-    """
-    found: dict[int, list[list[float]]] = {}
-    for group in groups:
-        if not group.batchnorms:
-            continue
-        units: list[list[float]] = [[] for _ in range(group.size)]
-        for span in group.batchnorms:
-            weight = model.get_submodule(span.layer).get_parameter("weight")
-            gamma = weight.detach().abs().double().tolist()
-            if not all(math.isfinite(g) for g in gamma):
-                raise PruneError(f"layer {span.layer!r} has scales that are not finite")
-            for unit, places in enumerate(span.positions):
-                units[unit] += [gamma[i] for i in places]
-        if not all(units):
-            raise PruneError(
-                f"some channels of layer {group.name!r} pass a BatchNorm and some do not; "
-                f"leave it alone with ignored=[{group.name!r}]"
-            )
-        found[group.index] = units
-    if not found:
-        raise PruneError(
-            "no BatchNorm scale decides over a removable channel; slimming needs BatchNorm after "
-            "the convolutions (or too much is ignored)"
-        )
-    return found
+    sizes: Sizes | None = None
 
 
 def _score(scales: list[float], reduction: str) -> float:
@@ -199,7 +183,15 @@ def _cut(config: Slimming, ranking: Ranking, scale_keys: list[Key]) -> tuple[int
     return count, key
 
 
-def select(model: nn.Module, groups: Sequence[ChannelGroup], config: Slimming) -> Selection:
+def select(
+    model: nn.Module,
+    groups: Sequence[ChannelGroup],
+    config: Slimming,
+    *,
+    budget: Budget | None = None,
+    example: Tensor | None = None,
+    batches: Batches | None = None,
+) -> Selection:
     """Choose the channels that `slim` removes, and count what is left, without cutting anything.
 
     The official code removes scales at or under sorted(|gamma|)[int(total * ratio)], one more than
@@ -210,11 +202,23 @@ def select(model: nn.Module, groups: Sequence[ChannelGroup], config: Slimming) -
         PruneError: nothing can be removed, or the target cannot be reached (the message tells what
             can).
     """
-    scales = _scales(model, groups)
+    scales = channel_scales(
+        model,
+        groups,
+        config.importance,
+        normalize=config.normalize,
+        seed=config.seed,
+        batches=batches,
+    )
     by_index = {group.index: group for group in groups}
     scores = {g: [_score(unit, config.reduction) for unit in units] for g, units in scales.items()}
     ranking = rank(
-        model, groups, scores, min_channels=config.min_channels, min_share=config.min_share
+        model,
+        groups,
+        scores,
+        counts={g: [len(unit) for unit in units] for g, units in scales.items()},
+        min_channels=config.min_channels,
+        min_share=config.min_share,
     )
     scale_keys = sorted(
         scale_key(gamma, by_index[g], u, n)
@@ -222,7 +226,21 @@ def select(model: nn.Module, groups: Sequence[ChannelGroup], config: Slimming) -
         for u, gammas in enumerate(units)
         for n, gamma in enumerate(sorted(gammas))
     )
-    count, key = _cut(config, ranking, scale_keys)
+    sizes = None
+    if budget is None:
+        count, key = _cut(config, ranking, scale_keys)
+    else:
+        if example is None:
+            raise ConfigError("a budget needs an example input to count on; found none")
+        if config.target_params is not None:
+            budget = replace(budget, params=config.target_params)
+        sizing = Sizing(model, example, budget.number_type)
+        count, sizes = sizing.least(
+            budget,
+            lambda n: plan_removal(model, groups, ranking.removed(n)),
+            len(ranking.order),
+        )
+        key = _just_after(ranking, count) if ranking.keys else scale_keys[0]
     plan = plan_removal(model, groups, ranking.removed(count))
     outputs = {c.layer: c for c in plan.outputs}
     kept: dict[str, tuple[int, int]] = {}
@@ -241,29 +259,43 @@ def select(model: nn.Module, groups: Sequence[ChannelGroup], config: Slimming) -
         params_before=ranking.params[0],
         params_after=ranking.params[count],
         kept=kept,
+        sizes=sizes,
     )
 
 
 def slim(
-    model: nn.Module, example: Tensor, config: Slimming, *, ignored: Sequence[str] = ()
+    model: nn.Module,
+    example: Tensor,
+    config: Slimming,
+    *,
+    ignored: Sequence[str] = (),
+    budget: Budget | None = None,
+    batches: Batches | None = None,
 ) -> SlimResult:
-    """Remove the channels with the smallest BatchNorm scales.
+    """Remove the least important channels.
 
     Args:
         model: trained network; left as it is.
         example: an input (N, ...) that it takes.
         config: how much.
         ignored: qualified names of layers whose output channels stay (`ModelEntry.ignored_layers`).
+        budget: limits to keep instead of a ratio, with the least removal.
+        batches: labelled inputs (x, class indices) for the importance `taylor`.
 
     Raises:
-        PruneError: nothing can be removed, the target cannot be reached (the message tells what
-            can), or the removal would not be exact.
+        ConfigError: `taylor` without batches.
+        PruneError: weights that are not finite, nothing can be removed, the target cannot be
+            reached (the message tells what can), or the removal would not be exact.
         UnknownNameError: a name in `ignored` that is no layer.
     """
+    if config.importance != "gamma":  # scales are checked one by one, all else when it is sliced
+        check_finite(model)
     groups = channel_groups(model, example, ignored)
-    choice = select(model, groups, config)
+    choice = select(model, groups, config, budget=budget, example=example, batches=batches)
     small = slice_channels(model, example, choice.plan, groups=groups)
     requested = config.ratio if config.target_params is None else config.target_params
+    if budget is not None:
+        requested = budget.params
     return SlimResult(
         model=small,
         plan=choice.plan,
@@ -274,6 +306,7 @@ def slim(
         params_before=choice.params_before,
         params_after=sum(p.numel() for p in small.parameters()),
         kept=choice.kept,
+        sizes=choice.sizes,
     )
 
 

@@ -30,7 +30,9 @@ __all__ = [
     "PrunePlan",
     "Span",
     "channel_groups",
+    "check_finite",
     "count_planned",
+    "cut",
     "mask_channels",
     "plan_removal",
     "slice_channels",
@@ -163,7 +165,12 @@ def count_planned(model: nn.Module, plan: PrunePlan) -> int:
     return total
 
 
-def _slice(model: nn.Module, plan: PrunePlan) -> nn.Module:
+def cut(model: nn.Module, plan: PrunePlan) -> nn.Module:
+    """The sliced network without any proof that it is the same: for counting; see `slice_channels`.
+
+    Raises:
+        PruneError: the plan does not fit the network.
+    """
     small = bare_copy(model)
     for name, layer, out, in_ in _targets(small, plan):
         try:
@@ -215,7 +222,7 @@ def _difference(model: nn.Module, plan: PrunePlan, example: Tensor) -> float:
     x = x.to(device=example.device, dtype=example.dtype)
     with torch.no_grad():
         expected = mask_channels(model, x, plan)(x)
-        found = _slice(model, plan)(x)
+        found = cut(model, plan)(x)
     if found.shape != expected.shape:
         raise PruneError(f"output {tuple(found.shape)} instead of {tuple(expected.shape)}")
     scale = expected.abs().max().item()
@@ -255,7 +262,12 @@ def _guilty(
     return ", ".join(sorted(names)[:3])
 
 
-def _check_finite(model: nn.Module) -> None:
+def check_finite(model: nn.Module) -> None:
+    """Refuse a network with NaN or infinite weights; the message names the tensor.
+
+    Raises:
+        PruneError: a parameter or buffer is not finite.
+    """
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise PruneError(f"{name!r} holds values that are not finite; train the network again")
@@ -282,8 +294,8 @@ def slice_channels(
     Raises:
         PruneError: the plan does not fit, or the cut would change the function of the network.
     """
-    _check_finite(model)
-    small = _slice(model, plan)
+    check_finite(model)
+    small = cut(model, plan)
     wrong = _agrees(model, plan, example)
     if wrong:
         layer = _guilty(model, example, groups, plan)

@@ -54,8 +54,12 @@ class Experiment:
         data: what `--data` named; None for the embedded set.
         cache: folder of cached features; None for the default one.
         train: settings of the dense network's training.
+        front_end: a log-mel preset with or without changes, as `logmel.preset` takes it; "" for
+            the one of the network's paper.
         finetune: settings after pruning: the training's own but for the epochs, and without the
             penalty on BatchNorm scales, which has done its work.
+        teacher: "self": the dense network teaches what is made of it; "" for no teacher.
+        qat_epochs: epochs of training with int8 rounding in place.
     """
 
     model: str
@@ -64,6 +68,9 @@ class Experiment:
     train: TrainSettings
     finetune: TrainSettings
     model_args: Mapping[str, Any] = field(default_factory=dict)
+    front_end: str = ""
+    teacher: str = ""
+    qat_epochs: int = 10
 
     @classmethod
     def make(
@@ -76,6 +83,9 @@ class Experiment:
         train: TrainSettings,
         finetune_epochs: int,
         crop_s: float | None = None,
+        front_end: str = "",
+        teacher: str = "",
+        qat_epochs: int | None = None,
     ) -> Experiment:
         """An experiment whose fine-tuning follows from its training.
 
@@ -87,48 +97,64 @@ class Experiment:
             train: settings of the training.
             finetune_epochs: epochs after pruning.
             crop_s: seconds of random crop to train on, in place of `train.crop_frames`.
+            front_end: in place of the network's own.
+            teacher: "self" or "".
+            qat_epochs: epochs of int8-qat; None takes half of the fine-tuning's, as it begins
+                with a network that is trained.
 
         Raises:
-            UnknownNameError: no network of that name.
+            UnknownNameError: no network or front-end of that name.
+            ConfigError: no such number of epochs.
             ShapeError: the crop is too short for one frame.
         """
-        front_end = front_end_of(model)  # first of all: a typo must not cost the data's making
+        # first of all: a typo must not cost the data's making
+        features = front_end_of(model, front_end)
         if crop_s is not None:
-            train = dataclasses.replace(train, crop_frames=front_end.frames(crop_s))
+            train = dataclasses.replace(train, crop_frames=features.frames(crop_s))
         return cls(
             model=model,
             model_args=dict(model_args),
             data=data,
             cache=None if cache is None else str(cache),
+            front_end=front_end,
             train=train,
             finetune=dataclasses.replace(train, epochs=finetune_epochs, gamma_l1=0.0),
+            teacher=teacher,
+            qat_epochs=TrainSettings.from_dict(
+                {"epochs": max(1, finetune_epochs // 2) if qat_epochs is None else qat_epochs}
+            ).epochs,
         )
 
     def epochs(self, job: Job) -> int:
         """Epochs of training in a job."""
+        if job.kind == "quantized":
+            return self.qat_epochs if job.quantize == "int8-qat" else 0
         return self.train.epochs if job.kind == "dense" else self.finetune.epochs
 
 
-def front_end_of(model: str) -> LogMel:
-    """The log-mel front-end of a network's paper.
+def front_end_of(model: str, instead: str = "") -> LogMel:
+    """The log-mel front-end of a network's paper, or the one given instead.
 
     Raises:
-        UnknownNameError: no network of that name.
+        UnknownNameError: no network or front-end of that name.
+        ConfigError: a setting of the front-end that cannot work.
     """
     import zoo
     from compressor.audio.logmel import preset
 
-    return preset(zoo.entry(model).front_end)
+    return preset(instead or zoo.entry(model).front_end)
 
 
 @functools.lru_cache(maxsize=2)  # a worker's next job mostly has the same fold
-def _features(model: str, data: str | None, cache: str | None, fold: int | None) -> Features:
+def _features(
+    model: str, front_end: str, data: str | None, cache: str | None, fold: int | None
+) -> Features:
     from compressor.data import open_dataset
     from compressor.data.features import extract
 
     folder = None if cache is None else Path(cache)
     dataset = open_dataset(data, fold=fold, cache=folder)
-    return extract(dataset, front_end_of(model), cache=folder)
+    return extract(dataset, front_end_of(model, front_end), cache=folder)
 
 
 def open_features(experiment: Experiment, fold: int | None, watch: Watch) -> Features:
@@ -144,7 +170,7 @@ def open_features(experiment: Experiment, fold: int | None, watch: Watch) -> Fea
     cache = None if experiment.cache is None else Path(experiment.cache)
     with watch.on_progress("data") as on_progress:
         dataset = open_data(experiment, fold, on_progress=on_progress)
-    front_end = front_end_of(experiment.model)
+    front_end = front_end_of(experiment.model, experiment.front_end)
     shape = front_end.at_rate(min(front_end.sample_rate_hz, dataset.sample_rate_hz)).shape(
         dataset.clip_s
     )
@@ -168,7 +194,8 @@ def open_data(
 
 def load_features(experiment: Experiment, fold: int | None) -> Features:
     """Features of a fold, from the cache where they are there; kept for the next job."""
-    return _features(experiment.model, experiment.data, experiment.cache, fold)
+    e = experiment
+    return _features(e.model, e.front_end, e.data, e.cache, fold)
 
 
 def data_identity(features: Features) -> str:

@@ -1,8 +1,8 @@
 """The grid of a sweep and the jobs it unfolds into.
 
-A plan is a flat list of jobs that name what they need: one dense network a fold and seed, and one
-point a prune ratio that starts from it. New kinds of points (another method, a quantised network)
-are further jobs with their own `needs`, nothing else changes. Standard library only.
+A plan is a flat list of jobs that name what they need: one dense network a fold and seed, one point
+a method and prune ratio that starts from it, and one quantised network a number type that starts
+from either: the fine-tuned float network of a ratio is made once. Standard library only.
 """
 
 from __future__ import annotations
@@ -10,18 +10,34 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from typing import Literal
 
-from compressor.errors import UsageError
+from compressor.errors import UnknownNameError, UsageError
 
-__all__ = ["DEFAULT_STEP", "Grid", "Job", "build_plan", "parse_integers", "parse_ratios", "tag"]
+__all__ = [
+    "DEFAULT_STEP",
+    "METHODS",
+    "QUANTIZERS",
+    "Grid",
+    "Job",
+    "build_plan",
+    "parse_integers",
+    "parse_names",
+    "parse_ratios",
+    "tag",
+]
 
 DEFAULT_STEP = Decimal("0.05")  # the step of the papers' prune-ratio tables
 MAX_VALUES = 1000  # a longer list is a slip of the finger (0.5:0.8:0.0001), not a plan
 
-PruneBy = Literal["channels", "params", "target"]
+METHODS = ("slimming", "l1", "l2", "random", "unstructured")
+"""What can be pruned by: BatchNorm scales, filter norms, chance (a control), single weights."""
+QUANTIZERS = ("none", "fp16", "int8-ptq", "int8-qat")
+"""Number types a network can be stored in; `none` is float32 and is always there."""
+
+PruneBy = Literal["channels", "params", "target", "weights"]
 _RATIO_HELP = "write 0.5:0.8 (step 0.05), 0.5:0.8:0.1 or 0.5,0.6,0.7"
 
 
@@ -31,20 +47,23 @@ class Job:
 
     Attributes:
         id: file name of the record, unique in the run folder.
-        kind: `dense` trains (or takes) the dense network, `point` prunes and fine-tunes it.
+        kind: `dense` trains (or takes) the dense network, `point` prunes and fine-tunes it,
+            `quantized` stores the network of another job in another number type.
         fold: fold of the data set.
         seed: seed of training, of the split of the validation part and of fine-tuning.
         method: `dense` or the compression method.
-        prune_by: what the ratio is a share of; `target` prunes to a number of parameters.
+        prune_by: what the ratio is a share of; `target` prunes to a number of parameters,
+            `weights` makes single weights zero.
         prune_ratio: 0 for the dense network, None when pruned to a number of parameters.
         target_params: the number of parameters to prune to, or None.
         needs: ids of jobs that must be finished before.
         settings_hash: hash of everything that decides the result; a record with another hash is
             not this job's result.
+        quantize: number type, one of `QUANTIZERS`.
     """
 
     id: str
-    kind: Literal["dense", "point"]
+    kind: Literal["dense", "point", "quantized"]
     fold: int
     seed: int
     method: str
@@ -53,11 +72,15 @@ class Job:
     target_params: int | None
     needs: tuple[str, ...]
     settings_hash: str
+    quantize: str = "none"
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """What is varied: every combination of fold, seed and ratio (or target) is one point."""
+    """What is varied: every combination of fold, seed, method and ratio (or target) is one point.
+
+    Each point, and the dense network, is also stored in every number type of `quantize`.
+    """
 
     folds: tuple[int, ...]
     seeds: tuple[int, ...]
@@ -65,6 +88,7 @@ class Grid:
     prune_by: PruneBy = "channels"
     target_params: int | None = None
     methods: tuple[str, ...] = ("slimming",)
+    quantize: tuple[str, ...] = ()
 
 
 def _decimal(text: str, whole: str) -> Decimal:
@@ -163,6 +187,27 @@ def parse_integers(text: str, option: str, *, low: int = 0) -> tuple[int, ...]:
     return tuple(sorted(values))
 
 
+def parse_names(text: str, option: str, known: Sequence[str]) -> tuple[str, ...]:
+    """Read a list of names, `slimming,l1`; they come back in the order of `known`.
+
+    Args:
+        text: the option's value.
+        option: the option's name for messages, such as "--method".
+        known: names that are allowed.
+
+    Raises:
+        UnknownNameError: a name that is not known; offers the closest.
+        UsageError: a name given twice.
+    """
+    names = [part.strip() for part in text.split(",")]
+    for name in names:
+        if name not in known:
+            raise UnknownNameError(f"value of {option}:", name, known)
+    if len(set(names)) != len(names):
+        raise UsageError(f"{option} {text!r} names a value twice")
+    return tuple(name for name in known if name in names)
+
+
 def tag(ratio: float) -> str:
     """A ratio as it stands in ids and tables: two digits, more only where needed (0.50, 0.525)."""
     text = format(Decimal(repr(ratio)), "f")
@@ -177,26 +222,38 @@ def settings_hash(settings: object) -> str:
 
 
 def build_plan(
-    grid: Grid, *, dense: Mapping[str, object], point: Mapping[str, object]
+    grid: Grid,
+    *,
+    dense: Mapping[str, object],
+    point: Mapping[str, object],
+    quantize: Mapping[str, object] | None = None,
 ) -> tuple[Job, ...]:
-    """Unfold a grid into jobs, each dense network before its points.
+    """Unfold a grid into jobs, each dense network before its points, each point before its types.
 
     Args:
-        grid: folds, seeds, ratios and methods.
+        grid: folds, seeds, ratios, methods and number types.
         dense: plain JSON of all that decides the dense network (model, data, training).
         point: plain JSON of what a point adds (pruning options, fine-tuning).
+        quantize: plain JSON of what a number type adds, by its name.
 
     Returns:
         Jobs in the order in which a single worker runs them: fold by fold, seed by seed.
 
     Raises:
-        UsageError: the grid has no point.
+        UsageError: the grid has no point, or single weights are to be pruned to a number of
+            parameters.
     """
     targets: list[tuple[float | None, int | None]] = [(ratio, None) for ratio in grid.ratios]
     if grid.target_params is not None:
         targets.append((None, grid.target_params))
+        if "unstructured" in grid.methods:
+            raise UsageError(
+                "--target-params removes channels; --method unstructured keeps every parameter "
+                "and makes some zero: give it ratios with --prune"
+            )
     if not (targets and grid.folds and grid.seeds and grid.methods):
         raise UsageError("the sweep has no point: give at least one ratio, fold and seed")
+    types = [name for name in grid.quantize if name != "none"]
     jobs: list[Job] = []
     for fold in grid.folds:
         for seed in grid.seeds:
@@ -205,20 +262,35 @@ def build_plan(
             parent = Job(
                 f"{base}-dense", "dense", fold, seed, "dense", "channels", 0.0, None, (), dense_hash
             )
-            jobs.append(parent)
+            floats = [parent]
             for method in grid.methods:
-                jobs += [
+                floats += [
                     _point(
                         parent,
                         method,
-                        prune_by=grid.prune_by,
+                        prune_by="weights" if method == "unstructured" else grid.prune_by,
                         ratio=ratio,
                         target_params=target,
                         settings=point,
                     )
                     for ratio, target in targets
                 ]
+            for job in floats:
+                jobs += [job, *(_quantized(job, name, quantize or {}) for name in types)]
     return tuple(jobs)
+
+
+def _quantized(parent: Job, name: str, settings: Mapping[str, object]) -> Job:
+    """The job that stores `parent`'s network in another number type."""
+    decided_by = {"float": parent.settings_hash, "quantize": name, "settings": settings.get(name)}
+    return replace(
+        parent,
+        id=f"{parent.id}-{name}",
+        kind="quantized",
+        needs=(parent.id,),
+        settings_hash=settings_hash(decided_by),
+        quantize=name,
+    )
 
 
 def _point(
@@ -234,7 +306,7 @@ def _point(
     if ratio is None:
         prune_by, name = "target", f"{method}-to{target_params}"
     else:
-        name = f"{method}-{tag(ratio)}" if prune_by == "channels" else f"{method}-p{tag(ratio)}"
+        name = f"{method}-p{tag(ratio)}" if prune_by == "params" else f"{method}-{tag(ratio)}"
     decided_by = {
         "dense": parent.settings_hash,
         "method": method,

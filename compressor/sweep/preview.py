@@ -38,7 +38,7 @@ class Preview:
     Attributes:
         jobs: the plan.
         todo: epochs of each job that is not finished, as far as the run folder can tell; 0 where a
-            checkpoint stands for it.
+            checkpoint stands for it, or nothing is trained.
         seconds: estimated time on this machine, without making features; None when nothing is to
             do.
     """
@@ -96,7 +96,7 @@ def _has_checkpoint(config: SweepConfig, job: Job) -> bool:
 
 def _data_facts(experiment: Experiment) -> tuple[int, Shape, tuple[str, ...], int]:
     """Training clips, feature shape (C, M, T), classes and default fold of the data."""
-    front_end = front_end_of(experiment.model)
+    front_end = front_end_of(experiment.model, experiment.front_end)
     if experiment.data is None:  # it may not have been made yet, and that takes its time
         names = tuple(str(i) for i in range(10))
         return _EMBEDDED_CLIPS, front_end.shape(_EMBEDDED_S), names, 1

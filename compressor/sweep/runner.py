@@ -29,6 +29,7 @@ from compressor.sweep.experiment import (
     shape_of,
 )
 from compressor.sweep.plan import Grid, Job, build_plan
+from compressor.sweep.quantized import quantize_settings
 from compressor.sweep.store import RECORD_SCHEMA, RunFolder, write_json, write_text
 from compressor.sweep.summary import summarise, to_csv
 
@@ -121,10 +122,17 @@ def _setup(config: SweepConfig, watch: Watch) -> _Setup:
         "train": experiment.train.to_dict(),
         "checkpoint": next(iter({_digest(Path(path)) for path in found.values()}), None),
     }
-    finetune = experiment.finetune.to_dict()
-    jobs = build_plan(grid, dense=settings, point={"finetune": finetune})
-    weights = {job.id: 1 if job.id in found else experiment.epochs(job) for job in jobs}
-    run = _describe(config, grid, one, {**settings, "finetune": finetune})
+    point: dict[str, Any] = {"finetune": experiment.finetune.to_dict()}
+    if experiment.teacher:  # no key without one: runs of before there were teachers go on
+        point["teacher"] = experiment.teacher
+    jobs = build_plan(
+        grid,
+        dense=settings,
+        point=point,
+        quantize=quantize_settings(experiment, grid.quantize),
+    )
+    weights = {job.id: 1 if job.id in found else max(1, experiment.epochs(job)) for job in jobs}
+    run = _describe(config, grid, one, {**settings, **point})
     return _Setup(jobs, found, run, weights)
 
 
@@ -186,6 +194,7 @@ def _describe(
             "seeds": list(grid.seeds),
             "ratios": list(grid.ratios),
             "methods": list(grid.methods),
+            "quantize": list(grid.quantize),
             "prune_by": [grid.prune_by],
             "target_params": [] if grid.target_params is None else [grid.target_params],
         },

@@ -28,11 +28,17 @@ _PLAIN = (
     *("fold", "seed", "params", "nonzero_params", "bytes_float32", "bytes_float16", "bytes_int8"),
     *("macs", "macs_official", "peak_activation_bytes", "params_dense", "macs_dense"),
     *("threshold", "channels_under_threshold", "channels_total"),
+    *("quantize", "stored_type", "bytes_stored", "measured_in"),
 )
-_PARTS = {"before": "before_finetune", "after": "after_finetune", "dense": "dense"}
+_PARTS = {
+    "before": "before_finetune",
+    "after": "after_finetune",
+    "dense": "dense",
+    "float": "float",
+}
 _SIZES = (
     *("params", "nonzero_params", "bytes_float32", "bytes_float16", "bytes_int8"),
-    *("macs", "macs_official", "peak_activation_bytes", "seconds", "cpu_seconds"),
+    *("macs", "macs_official", "peak_activation_bytes", "seconds", "cpu_seconds", "bytes_stored"),
 )
 _SCORES = ("accuracy", "macro_accuracy", "log_loss")
 
@@ -122,17 +128,19 @@ def _key(record: Record) -> tuple[Any, ...]:
         record["prune_by"],
         record["prune_ratio"] if record["prune_by"] != "target" else None,
         record.get("target_params"),
+        record.get("quantize") or "none",  # records of before there were number types
     )
 
 
 def _order(key: tuple[Any, ...]) -> tuple[Any, ...]:
-    method, prune_by, ratio, target = key
-    return (method != "dense", method, prune_by, math.inf if ratio is None else ratio, target or 0)
+    method, prune_by, ratio, target, quantize = key
+    size = math.inf if ratio is None else ratio
+    return (method != "dense", method, prune_by, size, target or 0, quantize != "none", quantize)
 
 
 def _group(key: tuple[Any, ...], records: Sequence[Record], year: int) -> dict[str, Any]:
     """One line of the table: all seeds and folds of one ratio."""
-    method, prune_by, ratio, target = key
+    method, prune_by, ratio, target, quantize = key
 
     def over(get: Callable[[Record], float | None]) -> dict[str, Any]:
         return figures(get(record) for record in records)
@@ -144,11 +152,19 @@ def _group(key: tuple[Any, ...], records: Sequence[Record], year: int) -> dict[s
         for record in records
         if record.get("dense")
     ]
+    costs = [
+        record["after_finetune"]["accuracy"] - record["float"]["accuracy"]
+        for record in records
+        if record.get("float")
+    ]
+    types = {record["stored_type"] for record in records if record.get("stored_type")}
     return {
         "method": method,
         "prune_by": prune_by,
         "prune_ratio": ratio,
         "target_params": target,
+        "quantize": quantize,
+        "stored_type": types.pop() if len(types) == 1 else None,
         "n": len(records),
         "seeds": sorted({record["seed"] for record in records}),
         "folds": sorted({record["fold"] for record in records}),
@@ -158,6 +174,7 @@ def _group(key: tuple[Any, ...], records: Sequence[Record], year: int) -> dict[s
         "macro_accuracy": over(_score("after_finetune", "macro_accuracy")),
         "log_loss": over(_score("after_finetune", "log_loss")),
         "accuracy_change": figures(changes),
+        "accuracy_change_to_float": figures(costs),
         "pooled_accuracy": _pooled(records),
         "verdicts": {
             status: verdicts.count(status) for status in dict.fromkeys(verdicts) if status
@@ -167,6 +184,7 @@ def _group(key: tuple[Any, ...], records: Sequence[Record], year: int) -> dict[s
 
 def _curve(groups: Sequence[Record], method: str, prune_by: str) -> dict[str, Any]:
     """What one method's curve says: its knee and how far it holds the dense network's level."""
+    groups = [group for group in groups if group["quantize"] == "none"]
     dense = next((group for group in groups if group["method"] == "dense"), None)
     points = [g for g in groups if (g["method"], g["prune_by"]) == (method, prune_by)]
     ratios = [float(group["prune_ratio"]) for group in points]
@@ -191,9 +209,9 @@ def summarise(records: Sequence[Record], year: int) -> dict[str, Any]:
         year: the challenge year whose verdict is counted.
 
     Returns:
-        Plain JSON: `groups` (a line a ratio: mean, spread and n of every figure), `curves` (a
-        method: the knee and the largest ratio within 1, 2 and 5 points of dense), `failed`
-        (id and error), counts.
+        Plain JSON: `groups` (a line a method, ratio and number type: mean, spread and n of every
+        figure), `curves` (a method's float networks: the knee and the largest ratio within 1, 2 and
+        5 points of dense), `failed` (id and error), counts.
     """
     good = [record for record in records if record["status"] == "ok"]
     keys = sorted({_key(record) for record in good}, key=_order)
@@ -201,7 +219,9 @@ def summarise(records: Sequence[Record], year: int) -> dict[str, Any]:
     curves = dict.fromkeys(
         (group["method"], group["prune_by"])
         for group in groups
-        if group["method"] != "dense" and group["prune_by"] != "target"
+        if group["method"] != "dense"
+        and group["prune_by"] != "target"
+        and group["quantize"] == "none"
     )
     return {
         "year": year,

@@ -1,9 +1,9 @@
 """One job of a sweep, in whatever process: make a network, measure it, leave its record.
 
-A dense job trains the network (or takes a checkpoint) and evaluates it. A point loads the dense
-network, removes channels, estimates the BatchNorm statistics anew, evaluates, fine-tunes with the
-training's own settings and evaluates again. Everything a job needs comes in its task; everything it
-makes is in the run folder.
+A dense job trains the network (or takes a checkpoint) and evaluates it; points
+(`compressor.sweep.pruned`) prune and fine-tune it; quantised jobs (`compressor.sweep.quantized`)
+store what either made in another number type. Everything a job needs comes in its task; everything
+it makes is in the run folder.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from compressor.sweep.experiment import (
     Experiment,
     build_network,
     data_identity,
-    example_input,
     input_shape,
     load_features,
     network_arguments,
@@ -37,15 +36,20 @@ if TYPE_CHECKING:
 
     from compressor.artifact import Artifact
     from compressor.data.features import Features
-    from compressor.methods.slimming import Slimming
     from compressor.training import Evaluation
 
-__all__ = ["TrialTask", "common_keys", "measure", "run_trial", "save_artifact", "train_dense"]
-
-# Clips whose batches re-estimate BatchNorm statistics: all of a small set, enough of a large one.
-# Statistics of 512 clips of 40 bands and 51 frames are averages over 10^6 values a channel.
-_BATCHNORM_CLIPS = 512
-_BATCHNORM_BATCH = 64
+__all__ = [
+    "OnEpoch",
+    "TrialTask",
+    "common_keys",
+    "describe",
+    "evaluate_on",
+    "finished_record",
+    "measure",
+    "run_trial",
+    "save_artifact",
+    "train_dense",
+]
 
 VERDICT_NUMBER_TYPE = "float16"  # the number type in which a point's parameters are judged
 
@@ -101,9 +105,16 @@ def run_trial(task: TrialTask) -> None:
     on_epoch = _reporter(folder.progress_file(job.id))
     if job.kind == "dense":
         artifact, found = _dense(task, features, provenance, on_epoch)
+    elif job.kind == "point":
+        from compressor.sweep.pruned import pruned_point
+
+        artifact, found = pruned_point(task, folder, features, provenance, on_epoch)
     else:
-        artifact, found = _point(task, folder, features, provenance, on_epoch)
+        from compressor.sweep.quantized import quantized_point
+
+        artifact, found = quantized_point(task, folder, features, provenance, on_epoch)
     save_artifact(artifact, folder.model_file(job.id))
+    found |= _stored(folder.model_file(job.id), quantized=job.kind == "quantized")
     folder.write_record(
         {
             **blank_record(job, common_keys(experiment, provenance)),
@@ -115,6 +126,18 @@ def run_trial(task: TrialTask) -> None:
             "started": started,
         }
     )
+
+
+def finished_record(folder: RunFolder, job_id: str) -> dict[str, Any]:
+    """The record of a job that another one needs.
+
+    Raises:
+        MeasureError: it is not there.
+    """
+    record = folder.read_record(job_id)
+    if record is None:
+        raise MeasureError(f"{folder.record_file(job_id)} is missing or broken: start again")
+    return record
 
 
 def _reporter(path: Path) -> OnEpoch:
@@ -174,20 +197,21 @@ def train_dense(
     )
     if dtype == "float16":
         model.half().float()
-    scores = _evaluate(model, experiment, features)
+    scores = evaluate_on(model, experiment, features)
     step = {
         "step": "train",
         "settings": experiment.train.to_dict(),
         "seed": seed,
         "fold": features.dataset.fold,
         "data": data_identity(features),
+        "clip_s": features.dataset.clip_s,
         "best_epoch": result.best_epoch,
         "validation": None if result.validation is None else result.validation.to_dict(),
         "epochs": [dict(record) for record in result.history],
         "seconds": result.seconds,
         "cpu_seconds": result.cpu_seconds,
     }
-    artifact = _artifact(
+    artifact = describe(
         model,
         experiment,
         features,
@@ -199,7 +223,8 @@ def train_dense(
     return artifact, scores
 
 
-def _evaluate(model: nn.Module, experiment: Experiment, features: Features) -> Evaluation:
+def evaluate_on(model: nn.Module, experiment: Experiment, features: Features) -> Evaluation:
+    """Results of a float network on the test part."""
     import zoo
     from compressor.training import evaluate
 
@@ -211,7 +236,7 @@ def _evaluate(model: nn.Module, experiment: Experiment, features: Features) -> E
     )
 
 
-def _artifact(
+def describe(
     model: nn.Module,
     experiment: Experiment,
     features: Features,
@@ -221,6 +246,7 @@ def _artifact(
     provenance: Mapping[str, Any],
     dtype: str = "float32",
 ) -> Artifact:
+    """A float network of this experiment as an artifact, with its results."""
     import zoo
     from compressor.artifact import from_model
 
@@ -274,6 +300,33 @@ def measure(model: nn.Module, shape: tuple[int, int, int]) -> dict[str, Any]:
     }
 
 
+def _stored(path: Path, *, quantized: bool) -> dict[str, Any]:
+    """What the audit of the written model file counts: its bytes and their number type.
+
+    A float network is judged as float16 (see `measure`), any other as it is stored.
+    """
+    from compressor.audit import audit, verdicts
+
+    result = audit(path)
+    types = result.bytes_by_dtype
+    kind = max(types, key=lambda name: types[name]) if types else "float32"
+    found: dict[str, Any] = {"bytes_stored": result.param_bytes, "stored_type": kind}
+    if not quantized:
+        return found
+    return {
+        **found,
+        "params": result.params,
+        "nonzero_params": result.nonzero_params,
+        "bytes_float16": result.param_bytes if kind == "float16" else None,
+        "bytes_int8": result.param_bytes if kind == "int8" else None,
+        "macs": result.macs_by_convention["strict"],
+        "macs_official": result.macs_by_convention["nessi"],
+        "peak_activation_bytes": result.peak_activation_bytes,
+        "verdicts": [verdict.to_dict() for verdict in verdicts(result)],
+        "verdict_number_type": kind,
+    }
+
+
 def _dense(
     task: TrialTask, features: Features, provenance: Mapping[str, Any], on_epoch: OnEpoch
 ) -> tuple[Artifact, dict[str, Any]]:
@@ -284,7 +337,7 @@ def _dense(
     if task.checkpoint is not None:
         artifact = load(Path(task.checkpoint))
         model = artifact.build()
-        scores = _evaluate(model, experiment, features)
+        scores = evaluate_on(model, experiment, features)
     else:
         artifact, scores = train_dense(
             experiment, features, seed=job.seed, provenance=provenance, on_epoch=on_epoch
@@ -300,101 +353,3 @@ def _dense(
         "history": list(artifact.history[-1]["epochs"]),
         "checkpoint": None if task.checkpoint is None else Path(task.checkpoint).name,
     }
-
-
-def _point(
-    task: TrialTask,
-    folder: RunFolder,
-    features: Features,
-    provenance: Mapping[str, Any],
-    on_epoch: OnEpoch,
-) -> tuple[Artifact, dict[str, Any]]:
-    """A pruned network: its artifact and what its record says."""
-    import zoo
-    from compressor.artifact import load
-    from compressor.methods.batchnorm import reestimate
-    from compressor.methods.slimming import slim
-    from compressor.training import batches, fit
-
-    experiment, job = task.experiment, task.job
-    entry = zoo.entry(experiment.model)
-    dense = load(folder.model_file(job.needs[0]))
-    dense_record = folder.read_record(job.needs[0])
-    if dense_record is None:
-        raise MeasureError(f"{folder.record_file(job.needs[0])} is missing or broken: start again")
-    shape = input_shape(experiment.model, shape_of(features))
-    network = dense.build()
-    names = {name for name, _ in network.named_modules()}
-    # The list is of the default build: with other --model-arg some of its layers may not be there.
-    ignored = [name for name in entry.ignored_layers if name in names]
-    result = slim(network, example_input(shape), slimming_config(job), ignored=ignored)
-    model = result.model
-    reestimate(
-        model,
-        batches(
-            features.train,
-            standardizer=features.standardizer,
-            layout=entry.layout,
-            batch_size=_BATCHNORM_BATCH,
-            limit=_BATCHNORM_CLIPS,
-            seed=job.seed,
-        ),
-    )
-    before = _evaluate(model, experiment, features)
-    tuned = fit(
-        model,
-        features.train,
-        experiment.finetune,
-        standardizer=features.standardizer,
-        layout=entry.layout,
-        seed=job.seed,
-        on_epoch=on_epoch,
-    )
-    after = _evaluate(model, experiment, features)
-    kept = {layer: list(counts) for layer, counts in result.kept.items()}
-    steps = (
-        *dense.history,
-        {
-            "step": job.method,
-            "prune_by": job.prune_by,
-            "prune_ratio": job.prune_ratio,
-            "target_params": job.target_params,
-            "threshold": result.threshold,
-            "kept": kept,
-        },
-        {"step": "reestimate", "clips": min(_BATCHNORM_CLIPS, len(features.train))},
-        {
-            "step": "finetune",
-            "settings": experiment.finetune.to_dict(),
-            "seed": job.seed,
-            "best_epoch": tuned.best_epoch,
-            "validation": None if tuned.validation is None else tuned.validation.to_dict(),
-            "epochs": [dict(record) for record in tuned.history],
-        },
-    )
-    found = {
-        **measure(model, shape),
-        "params_dense": dense_record["params"],
-        "macs_dense": dense_record["macs"],
-        "threshold": result.threshold,
-        "channels_under_threshold": result.channels_under_threshold,
-        "channels_total": result.channels_total,
-        "kept_channels": kept,
-        "before_finetune": before.to_dict(),
-        "after_finetune": after.to_dict(),
-        "dense": dense_record["after_finetune"],
-        "history": [dict(record) for record in tuned.history],
-    }
-    artifact = _artifact(
-        model, experiment, features, history=steps, scores=after, provenance=provenance
-    )
-    return artifact, found
-
-
-def slimming_config(job: Job) -> Slimming:
-    """What the pruning is told for a job."""
-    from compressor.methods.slimming import Slimming
-
-    if job.prune_by == "target":
-        return Slimming(ratio=None, target_params=job.target_params)
-    return Slimming(ratio=job.prune_ratio, by=job.prune_by)

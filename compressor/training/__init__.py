@@ -8,13 +8,18 @@ from typing import TYPE_CHECKING, Any
 from compressor.training.settings import TrainSettings
 
 if TYPE_CHECKING:  # resolved lazily below
+    from compressor.training.distill import Teacher
     from compressor.training.evaluation import batches, evaluate, predict
     from compressor.training.loop import FitResult, fit
+    from compressor.training.masking import FixedMasks, GradualMasks
     from compressor.training.metrics import Evaluation, score
 
 __all__ = [
     "Evaluation",
     "FitResult",
+    "FixedMasks",
+    "GradualMasks",
+    "Teacher",
     "TrainSettings",
     "batches",
     "evaluate",
@@ -26,6 +31,9 @@ __all__ = [
 _HOMES = {
     "Evaluation": "metrics",
     "FitResult": "loop",
+    "FixedMasks": "masking",
+    "GradualMasks": "masking",
+    "Teacher": "distill",
     "batches": "evaluation",
     "evaluate": "evaluation",
     "fit": "loop",

@@ -37,8 +37,10 @@ from compressor.training.validation import split_rows
 
 if TYPE_CHECKING:
     from compressor.data.features import FeatureSet, Standardizer
+    from compressor.training.distill import Teacher
+    from compressor.training.masking import MaskKeeper
 
-__all__ = ["FitResult", "fit", "make_optimizer"]
+__all__ = ["FitResult", "count_steps", "fit", "make_optimizer"]
 
 _EVALUATION_BATCH = 64
 _LOSS_CHECK_STEPS = 25  # reading the loss waits for a GPU, so not at every step
@@ -75,6 +77,8 @@ def fit(
     seed: int = 0,
     device: str = "auto",
     on_epoch: Callable[[int, int, dict[str, float]], None] | None = None,
+    teacher: Teacher | None = None,
+    masks: MaskKeeper | None = None,
 ) -> FitResult:
     """Train `model` in place on a training part.
 
@@ -94,6 +98,8 @@ def fit(
             for every seed).
         device: "auto", "cpu", "cuda", ...
         on_epoch: called after each epoch with its number, the number of epochs and its record.
+        teacher: a network whose outputs are learnt beside the labels (distillation).
+        masks: keeps pruned weights at zero; no epoch before its final sparsity is chosen.
 
     Raises:
         MeasureError: the loss became infinite or NaN.
@@ -117,6 +123,8 @@ def fit(
                 seed=seed,
                 device=target,
                 on_epoch=on_epoch,
+                teacher=teacher,
+                masks=masks,
             )
     except BaseException:  # an interrupt too: all or nothing
         _restore(model, before)
@@ -124,6 +132,8 @@ def fit(
     finally:
         set_channels_last(model, False)
         model.to(home).eval()
+        if teacher is not None:
+            teacher.model.to(home)
     return FitResult(
         history=tuple(history),
         best_epoch=best_epoch,
@@ -131,6 +141,12 @@ def fit(
         seconds=time.perf_counter() - wall_start,
         cpu_seconds=time.process_time() - cpu_start,
     )
+
+
+def count_steps(train: FeatureSet, settings: TrainSettings) -> int:
+    """Optimiser steps that `fit` will take on a training part."""
+    clips = len(split_rows(train, settings.validation_share)[0])
+    return settings.epochs * (clips // max(1, min(settings.batch_size, clips)))
 
 
 def _run(
@@ -143,6 +159,8 @@ def _run(
     seed: int,
     device: torch.device,
     on_epoch: Callable[[int, int, dict[str, float]], None] | None,
+    teacher: Teacher | None,
+    masks: MaskKeeper | None,
 ) -> tuple[list[dict[str, float]], int, Evaluation | None]:
     """The epochs of `fit`: history, best epoch and its validation results."""
     rows, held_rows = split_rows(train, settings.validation_share)
@@ -154,14 +172,18 @@ def _run(
         )
     held = train.subset(held_rows)
     held_clips = Clips(held, device) if len(held) else None
-    channels_last = settings.channels_last and not crashes_channels_last(model, device)
+    networks = [model] if teacher is None else [model, teacher.to(device).model]
+    channels_last = settings.channels_last and not any(
+        crashes_channels_last(network, device) for network in networks
+    )
     prepare = Preparer(standardizer, layout, device, channels_last)
     set_channels_last(model, channels_last)
 
     batch_size = min(settings.batch_size, len(clips))
     steps_per_epoch = len(clips) // batch_size
     optimizer = make_optimizer(model, settings)
-    scheduler = make_scheduler(optimizer, settings, settings.epochs * steps_per_epoch)
+    steps = settings.epochs * steps_per_epoch
+    scheduler = make_scheduler(optimizer, settings, steps)
     average = WeightAverage(model, settings.ema_decay) if settings.ema_decay > 0 else None
     rng = np.random.default_rng(seed)
 
@@ -179,8 +201,10 @@ def _run(
             x, targets = _augmented(
                 clips, chosen, prepare, settings, num_classes=len(train.classes), rng=rng
             )
-            loss = _step(model, optimizer, x, targets, settings)
+            loss = _step(model, optimizer, x, targets, settings, teacher=teacher)
             scheduler.step()
+            if masks is not None:
+                masks.after_step(model, (epoch - 1) * steps_per_epoch + step + 1, steps)
             if average is not None:
                 average.update()
             total += loss
@@ -190,6 +214,8 @@ def _run(
 
         if average is not None:
             average.swap()
+            if masks is not None:  # an average over steps remembers what was not yet zero
+                masks.apply(model)
         rank, validation = (float(epoch), 0.0), None  # without validation the last epoch wins
         if held_clips is not None:
             logits = logits_of(model, held_clips, prepare, len(train.classes), _EVALUATION_BATCH)
@@ -200,7 +226,8 @@ def _run(
                 "val_macro_accuracy": validation.macro_accuracy,
                 "val_log_loss": validation.log_loss,
             }
-        if rank > best_rank:
+        final = masks is None or masks.is_final(epoch * steps_per_epoch, steps)
+        if final and rank > best_rank:
             best_epoch, best_rank, best_validation = epoch, rank, validation
             best_weights = [tensor.clone() for tensor in tensors_of(model)]
         if average is not None:
@@ -244,6 +271,8 @@ def _step(
     x: Tensor,
     targets: Tensor,
     settings: TrainSettings,
+    *,
+    teacher: Teacher | None = None,
 ) -> Tensor:
     """Forward, backward, update; returns the loss without its graph."""
     bfloat16 = settings.precision == "bfloat16"
@@ -251,6 +280,8 @@ def _step(
         outputs = model(x)
     logits = class_logits(outputs, targets.shape[1])
     loss = smoothed_cross_entropy(logits, targets, settings.label_smoothing)
+    if teacher is not None:
+        loss = teacher.mix(loss, logits, x)
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     if settings.gamma_l1 > 0:

@@ -216,6 +216,41 @@ def test_bad_audio_is_named() -> None:
         preset("speakin2021")(np.zeros((3, 44_100), dtype=np.float32))
 
 
+def test_changed_settings_are_the_front_end_they_name() -> None:
+    named = preset("scut2023:n_mels=64,standardize=none,log_floor=1e-6,deltas=false")
+    by_hand = replace(
+        PRESETS["scut2023"],
+        name="scut2023:n_mels=64,standardize=none,log_floor=1e-6,deltas=false",
+        n_mels=64,
+        standardize="none",
+        log_floor=1e-6,
+        deltas=False,
+    )
+    assert named == by_hand
+    assert named.shape(1.0) == (1, 64, 44)  # 1 + 44,100 // 1,024 frames, no deltas
+    at_rate = preset("scut2023:n_mels=64@16000")
+    assert (at_rate.n_mels, at_rate.sample_rate_hz, at_rate.hop_length) == (64, 16_000, 372)
+    assert LogMel.from_dict(named.to_dict()) == named
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("scut2023:n_mel=64", UnknownNameError, "did you mean n_mels"),
+        ("scut2023:sample_rate_hz=8000", UnknownNameError, "front-end setting 'sample_rate_hz'"),
+        ("scut2023:n_mels", ConfigError, "write key=value"),
+        ("scut2023:n_mels=6.5", ConfigError, "must be a whole number"),
+        ("scut2023:n_mels=0", ConfigError, "allowed: 1 or more"),
+        ("scut2023:log_floor=low", ConfigError, "must be a number"),
+        ("scut2023:deltas=1", ConfigError, "allowed: true, false"),
+        ("scut2023:log=log2", ConfigError, "allowed: ln, log10, db"),
+    ],
+)
+def test_bad_changes_are_named(name: str, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        preset(name)
+
+
 def test_unknown_preset_offers_close_names() -> None:
     with pytest.raises(UnknownNameError, match=r"did you mean .*speakin2021"):
         preset("speakin2012")

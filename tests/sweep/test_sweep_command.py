@@ -240,6 +240,18 @@ def test_target_params(tiny: Path) -> None:
     assert table_ratios(result) == ["dense", "to 20,000"]
 
 
+def test_another_front_end_decides_the_network_and_is_in_the_file(tiny: Path) -> None:
+    out = tiny / "other.pt"
+    result = invoke(
+        *("train", out, "--data", tiny / "data", "--cache", tiny / "cache", "--epochs", "1"),
+        *("--batch-size", "8", "--front-end", "speakin2021:n_mels=24"),
+    )
+    assert result.exit_code == 0, result.output
+    stored = artifact.load(out)
+    assert stored.input_shape[1] == stored.front_end["n_mels"] == 24
+    assert stored.front_end["name"].startswith("speakin2021:n_mels=24")
+
+
 def test_dry_run_touches_nothing(tiny: Path) -> None:
     out = tiny / "dry"
     result = invoke(
@@ -259,6 +271,8 @@ def test_dry_run_touches_nothing(tiny: Path) -> None:
     ("options", "words"),
     [
         (["--model", "seresnet19"], "did you mean seresnet18"),
+        (["--front-end", "scut2032"], "did you mean scut2023"),
+        (["--front-end", "scut2023:n_mels=no"], "must be a whole number"),
         (["--data", "/nowhere/at/all"], "no data set"),
         (["--folds", "7"], "no fold 7"),
         (["--prune", "1.5"], "outside 0 < ratio < 1"),

@@ -1,0 +1,86 @@
+"""Integer steps in the engine: counted as deployed, measured in onnxruntime, zeros kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from compressor.artifact import Artifact, load, save
+from compressor.audit import audit
+from compressor.data.features import Features
+from compressor.engine import compress
+from compressor.errors import UsageError
+from compressor.recipe import Export, Finetune, Prune, Quantize, Slim
+
+
+def test_predicted_bytes_are_those_of_the_integers(
+    dense: Artifact, features: Features, tmp_path: Path
+) -> None:
+    records: list[Any] = []
+    steps = [Slim(target_bytes=12_000, importance="l1"), Finetune(epochs=1), Quantize()]
+    result = compress(dense, steps, features, on_step=records.append)
+    save(result, tmp_path / "int8.pt")
+    counted = audit(tmp_path / "int8.pt")
+    assert 11_500 < counted.param_bytes <= 12_000
+    assert set(counted.bytes_by_dtype) == {"int8", "int32"}
+    predicted = records[0].facts["predicted"]
+    assert predicted["number_type"] == "int8"
+    assert predicted["param_bytes"] == counted.param_bytes
+    assert predicted["macs"] == counted.macs_by_convention["strict"]
+    assert records[-1].notes == ()
+    assert load(tmp_path / "int8.pt").history[-1]["calibrated_on"] == len(features.train)
+
+
+def test_accuracy_of_integers_is_that_of_the_exported_file(
+    dense: Artifact, features: Features, tmp_path: Path
+) -> None:
+    """Oracle: the file in a plain onnxruntime session."""
+    records: list[Any] = []
+    path = tmp_path / "int8.onnx"
+    compress(dense, [Quantize(), Export(path=str(path))], features, on_step=records.append)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    x = features.standardizer.apply(features.test.array())
+    logits = session.run(None, {session.get_inputs()[0].name: x})[0]
+    accuracy = float((logits.argmax(axis=1) == np.asarray(features.test.y)).mean())
+    assert records[0].measured_in == "onnxruntime"
+    assert records[0].accuracy_after["accuracy"] == pytest.approx(accuracy)
+    assert records[1].audit_after == records[0].audit_after
+    assert records[1].measured_in == "as before"
+
+
+def test_training_for_integers_keeps_pruned_weights_at_zero(
+    dense: Artifact, features: Features
+) -> None:
+    records: list[Any] = []
+    steps = [
+        Prune(sparsity=0.5, scope="layer"),
+        Quantize(scheme="int8-qat", epochs=1, teacher="self"),
+    ]
+    result = compress(dense, steps, features, on_step=records.append)
+    pruned = compress(dense, steps[0])
+    for name, weight in pruned.state_dict.items():
+        if weight.ndim > 1:
+            integers = result.state_dict[name]
+            assert str(integers.dtype) == "torch.int8"
+            assert not integers[weight == 0].any(), name
+            assert integers.any(), name
+    assert len(records[1].facts["epochs"]) == 1
+    assert records[1].facts["teacher"] == "self"
+
+
+def test_integers_are_the_end(dense: Artifact, features: Features) -> None:
+    result = compress(dense, Quantize(calibration_clips=8), features)
+    with pytest.raises(UsageError, match="quantised already and can only be exported"):
+        compress(result, Slim(ratio=0.5))
+
+
+def test_export_stands_beside_the_result(dense: Artifact, tmp_path: Path) -> None:
+    result = compress(dense, [Slim(ratio=0.5), Export()], out=tmp_path / "small.pt")
+    assert (tmp_path / "small.onnx").is_file()
+    assert result.history[-1]["path"] == str(tmp_path / "small.onnx")
+    with pytest.raises(UsageError, match="step export needs a path"):
+        compress(dense, Export())
