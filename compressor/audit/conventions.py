@@ -101,7 +101,7 @@ def _size(tensors: list[StoredTensor] | tuple[StoredTensor, ...]) -> SizeCount:
     return SizeCount(
         params=sum(t.numel for t in tensors),
         nonzero=sum(t.effective_nonzero for t in tensors),
-        nonzero_bytes=sum(t.effective_nonzero * (t.nbytes // t.numel) for t in tensors if t.numel),
+        nonzero_bytes=sum(t.effective_nonzero * t.nbytes // t.numel for t in tensors if t.numel),
     )
 
 

@@ -87,10 +87,12 @@ def sha256_of(path: str | os.PathLike[str]) -> tuple[str | None, int | None]:
 def dumps(record: Mapping[str, object]) -> str:
     """Returns indented JSON that is harmless on a terminal and safe to encode as UTF-8.
 
-    Control characters, right-to-left marks and the lone surrogates of undecodable file names are
-    written as JSON escapes; they mean the same to a program that reads them.
+    Control characters, right-to-left marks, the lone surrogates of undecodable file names and what
+    a CI log takes for a command ("##[", anywhere in a line) are written as JSON escapes; they mean
+    the same to a program that reads them.
     """
     text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
+    text = text.replace("##[", "#\\u0023[")
     if text.replace("\n", "").isprintable():
         return text
     return "".join(char if char == "\n" or char.isprintable() else _escape(char) for char in text)

@@ -81,6 +81,7 @@ def audit(
     from compressor.audit.discover import find_models
     from compressor.cli.audit_inputs import parse_shapes
     from compressor.cli.audit_run import Request, outcomes, read_rules
+    from compressor.cli.text import printable
 
     if output not in FORMATS:
         raise UnknownNameError("output format", output, FORMATS)
@@ -104,7 +105,7 @@ def audit(
         if outcome.error is not None:
             _say(f"error: {_located(outcome, alone=len(found.files) == 1)}")
         if output == "text":
-            print("\n".join(_text(outcome, request, layers, first=not done)))
+            print("\n".join(map(printable, _text(outcome, request, layers, first=not done))))
         done.append(outcome)
     if found.skipped or found.links:
         links = f"; {found.links:,} links to folders not followed" if found.links else ""

@@ -70,7 +70,9 @@ def main() -> None:
     try:
         app()
     except CompressorError as error:
-        print(f"error: {error}", file=sys.stderr)
+        from compressor.cli.text import printable
+
+        print(printable(f"error: {error}"), file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("interrupted; finished results are kept", file=sys.stderr)

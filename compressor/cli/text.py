@@ -23,7 +23,13 @@ def columns(
 
 
 def printable(text: str) -> str:
-    """Replaces what could steer a terminal (escapes, line ends, right-to-left marks)."""
+    """Replaces what could steer a terminal (escapes, line ends, right-to-left marks) or a CI log.
+
+    A GitHub runner takes a line that begins with "::" for a command, and "##[" anywhere in it.
+    """
+    text = text.replace("##[", "## [")
+    if text.lstrip().startswith("::"):
+        text = text.replace("::", ": :", 1)
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else "?" for char in text)

@@ -169,3 +169,35 @@ def test_instance_norm_that_changes_nothing_is_no_layer(
     nodes = [node("InstanceNormalization", "x s b", "h"), node("Mul", "h g")]
     result = audit(tmp_path, nodes, {"x": [1, 4, 6]}, weights | {"g": ones(4, 1)})
     assert result.params == params + 4
+
+
+def test_constants_that_exporters_make_are_no_parameters(tmp_path: Path) -> None:
+    """Factors and zero states in Constant nodes; the same as initializers may be learned."""
+    made = {"k": ones(1) * 2, "h": np.zeros((1, 4), np.float32)}
+    nodes = [
+        *(
+            helper.make_node("Constant", [], [name], value=numpy_helper.from_array(value))
+            for name, value in made.items()
+        ),
+        node("Gemm", "h w", "a"),
+        node("Mul", "x k", "b"),
+        node("Add", "a b"),
+    ]
+    weights = {"w": ones(4, 4)}
+    result = audit(tmp_path, nodes, {"x": [1, 4]}, weights)
+    assert (result.params, result.macs) == (16, 16)
+    result = audit(tmp_path, nodes[2:], {"x": [1, 4]}, weights | made)
+    assert result.params == 16 + 1 + 4
+
+
+def test_two_operators_of_one_name_stay_two_layers(tmp_path: Path) -> None:
+    nodes = [
+        node("Conv", "x v", "h", name="same"),
+        node("Conv", "h w", name="same"),
+    ]
+    weights = {"v": ones(4, 2, 1), "w": ones(3, 4, 1)}
+    result = audit(tmp_path, nodes, {"x": [1, 2, 5]}, weights)
+    assert [(layer.name, layer.params, layer.macs) for layer in result.layers] == [
+        ("same", 8, 40),
+        ("same_2", 12, 60),
+    ]

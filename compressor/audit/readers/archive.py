@@ -109,6 +109,8 @@ def _checked(opened: zipfile.ZipFile, name: str, size: int) -> dict[str, zipfile
     for info in infos:
         member = info.filename
         parts = member.replace("\\", "/").split("/")
+        if not member:  # zipfile itself asks for its last letter
+            raise ModelFileError(f"{name}: a member of the archive has no name")
         if member.startswith(("/", "\\")) or ".." in parts or ":" in parts[0] or "\0" in member:
             raise ModelFileError(f"{name}: member {_short(member)} points outside the archive")
         if member in members:

@@ -62,8 +62,8 @@ def read_exported_archive(archive: Archive, shapes: Shapes | None) -> Inventory:
         version = program["schema_version"]["major"]
         if version != SCHEMA:
             raise ModelFileError(
-                f"{archive.name}: torch.export schema {str(version)[:20]}, this program reads "
-                f"{SCHEMA}: save it again with torch.export.save of torch 2.9 to 2.13"
+                f"{archive.name}: torch.export schema {shown_name(str(version), 20)}, this program "
+                f"reads {SCHEMA}: save it again with torch.export.save of torch 2.9 to 2.13"
             )
         weights = _payload(archive, prefix, "weights", model)
         constants = _payload(archive, prefix, "constants", model)
@@ -133,7 +133,11 @@ def _payload(archive: Archive, prefix: str, kind: str, model: str) -> dict[str, 
         if info is None or dtype not in WIDTHS:
             raise ModelFileError(
                 f"{archive.name}: {shown_name(key)}: "
-                + (f"unknown number type {str(meta['dtype'])[:20]}" if info else "is not stored")
+                + (
+                    f"unknown number type {shown_name(str(meta['dtype']), 20)}"
+                    if info
+                    else "is not stored"
+                )
             )
         if info.file_size % WIDTHS[dtype]:
             raise ModelFileError(

@@ -29,6 +29,7 @@ def is_quantiser(module: nn.Module) -> bool:
     return any(kind.startswith("brevitas.proxy.") for kind in kinds) or bool(
         kinds
         & {
+            "torch.ao.nn.quantized.modules.Quantize",
             "torch.ao.quantization.fake_quantize.FakeQuantizeBase",
             "torch.ao.quantization.observer.ObserverBase",
             "torchao.quantization.pt2e.fake_quantize.FakeQuantizeBase",

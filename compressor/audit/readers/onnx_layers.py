@@ -40,10 +40,8 @@ class Layers:
         self._index: dict[object, int] = {}
         self._held: dict[object, dict[str, None]] = {}
         self._stored = sorted(walker.shelf.stored.values(), key=lambda stored: stored.order)
-        self._buffers: dict[int, int] = {}
         self._bytes: list[int] = [0]  # the first one stands for an input that was left out
         self._values: list[Value] = [Value((), "none", 0)]
-        self._numbered: list[Val] = []
         self._decide()
         self._layers()
 
@@ -65,11 +63,11 @@ class Layers:
         for stored in self._stored:
             if stored.role in {"parameter", "buffer"} and stored.owner is not None:
                 owners.setdefault(stored.owner.key, []).append(stored)
-        keyed = {(op.site.path, op.site.kind): op.site.key for op in self._walker.ops}
+        keyed = {op.node: op.site.key for op in self._walker.ops}
         for held in owners.values():
             site = held[0].owner
             assert site is not None
-            key = keyed.get((site.path, site.kind), site.key)
+            key = keyed.get(site.key, site.key)
             path = self._fresh_path(_path_of(held, site))
             self._add(key, path, site.kind)
             for stored in held:

@@ -150,9 +150,9 @@ def _roles(walker: Walker, call: Call, site: Site, fixed: bool) -> None:
                 role = "scale"
             elif role is None:
                 real = origin.dtype in FLOATS or origin.dtype in QUANTISED or origin.zero
-                lone = origin.inline and prod(origin.shape) == 1
+                made = origin.inline and (prod(origin.shape) == 1 or walker.shelf.filled(origin, 0))
                 rank = len(given.shape or ())
-                role = by_type(given.dtype, rank) if real and not lone else "constant"
+                role = by_type(given.dtype, rank) if real and not made else "constant"
             elif place.idle is not None and _idle(walker, call, origin, place.idle):
                 role = "constant"
             walker.shelf.assign(origin, role, replace(site, local=place.local))
@@ -161,11 +161,11 @@ def _roles(walker: Walker, call: Call, site: Site, fixed: bool) -> None:
 def _idle(walker: Walker, call: Call, stored: Stored, number: int) -> bool:
     """Tells whether an initial state, or scale and shift together, change nothing."""
     if call.op != "InstanceNormalization":
-        return walker.shelf.idle(stored, number)
+        return walker.shelf.filled(stored, number)
     scale, shift = (call.value(i).direct for i in (1, 2))
     if scale is None or shift is None:
         return False
-    return walker.shelf.idle(scale, 1) and walker.shelf.idle(shift, 0)
+    return walker.shelf.filled(scale, 1) and walker.shelf.filled(shift, 0)
 
 
 def _carry(call: Call, outputs: list[Val], fixed: bool) -> None:
@@ -228,10 +228,11 @@ def _emit(walker: Walker, call: Call, site: Site, outputs: list[Val], counted: b
         attrs = {"terms": terms, "result": result, "sizes": sizes}
     used = [o for value in given for o in value.origins if o.role == "parameter"]
     parameters = tuple(dict.fromkeys(used))
+    node = site.key
     if parameters:  # one layer however often it runs
         site = replace(site, key=(call.op, *map(id, parameters)))
     walker.ops.append(
-        Emitted(name, site, list(call.inputs), outputs, attrs, walker.times, parameters)
+        Emitted(name, site, node, list(call.inputs), outputs, attrs, walker.times, parameters)
     )
 
 

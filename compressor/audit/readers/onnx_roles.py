@@ -12,8 +12,9 @@ it, in this order of strength:
   a Mul behind MatMulInteger, ConvInteger or DynamicQuantizeLinear.
 - **constant**: everything else: shapes, axes, pads, indices (whole numbers of more than 8 bits),
   limits of a Clip, scales of a Resize, windows of an STFT, numbers without an axis, a Constant node
-  of one number, an initial state of a recurrent layer that is all zero, a scale and a shift of
-  InstanceNormalization that are all one and all zero (exporters write GroupNorm so).
+  of one number or of zeros (an exporter's factor or initial state), an initial state of a recurrent
+  layer that is all zero, a scale and a shift of InstanceNormalization that are all one and all zero
+  (exporters write GroupNorm so).
 
 Operators that only rearrange or convert (Identity, Cast, Transpose, Reshape, QuantizeLinear,
 DequantizeLinear, ...) pass the question on to whoever reads their result. Where the file cannot

@@ -99,7 +99,7 @@ class Shelf:
                 return Val(dtype, (), (attrs[key],), fixed=True)
         for key, dtype in (("value_ints", "int64"), ("value_floats", "float32")):
             found = attrs.get(key)
-            if isinstance(found, list):
+            if isinstance(found, list) and all(isinstance(n, (int, float)) for n in found):
                 return self._listed(found, dtype, label)
         return Val("string", (), fixed=True)
 
@@ -118,20 +118,20 @@ class Shelf:
             self.stored[id(numbers)] = known
         return self._value(known)
 
-    def idle(self, stored: Stored, number: int) -> bool:
-        """Tells whether a tensor is filled with 0, or if it is small with another number."""
-        if stored.idle is None:
-            if number:
-                few = self.payload.small(stored.tensor, stored.region, MAX_CONST)
-                stored.idle = few is not None and set(few) == {number}
-            else:
-                stored.idle = not self.payload.nonzero(stored.tensor, stored.region)
-        return stored.idle
-
     def assign(self, stored: Stored, role: Role, site: Site) -> None:
         """Notes a use of a tensor; the strongest one decides what it is."""
         if _STRENGTH[role] > _STRENGTH[stored.role]:
             stored.role, stored.owner = role, site
+
+    def filled(self, stored: Stored, number: int) -> bool:
+        """Tells whether a tensor is filled with 0, or if it is small with another number."""
+        if number not in stored.filled:
+            if number:
+                few = self.payload.small(stored.tensor, stored.region, MAX_CONST)
+                stored.filled[number] = few is not None and set(few) == {number}
+            else:
+                stored.filled[0] = not self.payload.nonzero(stored.tensor, stored.region)
+        return stored.filled[number]
 
 
 def tensors_in(graph: GraphDef) -> Iterator[Tensor | SparseTensor]:

@@ -58,10 +58,17 @@ class Frame:
 
 @dataclass(slots=True, eq=False)
 class Emitted:
-    """One operator that runs `times` times; `parameters` are the stored ones it reads."""
+    """One operator that runs.
+
+    Attributes:
+        name: "onnx.Conv"; site: its layer; node: key of the place in the file where it stands.
+        times: how often it runs.
+        parameters: the stored ones that it reads.
+    """
 
     name: str
     site: Site
+    node: object
     inputs: list[Val | None]
     outputs: list[Val]
     attrs: dict[str, Any]

@@ -64,7 +64,7 @@ class Stored:
         packed: the true matrix inside packed bytes.
         inline: whether it stands in a Constant node.
         const: its numbers, where few.
-        idle: whether it is filled with a number that does nothing, once that was asked for.
+        filled: number -> whether it is filled with that, once that was asked for.
         index_bytes: what a sparse tensor stores beside its values.
         order: position in the file, to list tensors in the file's order.
         name: qualified name, given at the end ("layers.0.conv.weight").
@@ -83,7 +83,7 @@ class Stored:
     packed: Packed | None = None
     const: tuple[Any, ...] | None = None
     inline: bool = False
-    idle: bool | None = None
+    filled: dict[int, bool] = field(default_factory=dict)
     index_bytes: int = 0
     name: str = ""
 

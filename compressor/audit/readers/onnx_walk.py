@@ -44,7 +44,6 @@ _WRONG = (
     KeyError,
     TypeError,
     ArithmeticError,
-    AttributeError,
     StopIteration,
 )
 

@@ -133,6 +133,11 @@ def _least_divergence(counts: Tensor, low: float, high: float) -> tuple[int, int
     end stays at zero for values of one sign; otherwise both ends move in proportion.
     """
     zero = min(max(round(-low / (high - low) * BINS), 0), BINS)
+    # exact zeros (all that a ReLU cuts off) are held exactly by every grid: their spike says
+    # nothing about the range, and spread over its level it would outweigh everything else
+    counts = counts.clone()
+    spike = min(int(-low / (high - low) * BINS), BINS - 1)
+    counts[spike] = counts[spike + 1] if spike + 1 < BINS else counts[spike - 1]
     best, best_range = float("inf"), (0, BINS)
     for size in range(START, BINS + 1, STRIDE):
         first = zero - round(zero * size / BINS)
