@@ -27,12 +27,47 @@ ENGINES = ["light", pytest.param("brevitas", marks=pytest.mark.slow)]
 def a_few_steps(network: nn.Module, x: Tensor, steps: int = 3, lr: float = 1e-3) -> None:
     optimizer = torch.optim.SGD(network.parameters(), lr)
     network.train()
-    for _ in range(steps):
-        loss = network(x).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # dropout
+        for _ in range(steps):
+            loss = network(x).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
     network.eval()
+
+
+def mismatch(network: Any, result: Any, x: Tensor) -> list[float]:
+    """Share of values that lie on another grid point in training than deployed, site by site.
+
+    Early sites tell: a wrong grid or place shows at once, while at the end of a deep network with
+    random weights single roundings have grown to several percent of the logits.
+    """
+    trained: dict[str, Tensor] = {}
+    hooks = [
+        rounding.register_forward_hook(
+            lambda _module, _inputs, out, name=name: trained.__setitem__(name, out)
+        )
+        for name, rounding in zip(network.sites, network.roundings, strict=True)
+    ]
+    with torch.no_grad():
+        network(x)
+    for hook in hooks:
+        hook.remove()
+    simulated = result.simulated()
+    deployed: dict[str, Tensor] = {}
+    names = simulated.graph.names
+    simulated.watch(
+        x, list(simulated.grids), lambda node, value: deployed.__setitem__(names[node], value)
+    )
+    return [
+        float(
+            ((trained[name] - deployed[name]).abs() > result.activations[name].scale / 2)
+            .float()
+            .mean()
+        )
+        for name in network.sites
+    ]
 
 
 def test_weight_rounding_by_hand() -> None:
@@ -102,11 +137,12 @@ def test_integers_survive_folding_and_export(
             assert (row != sign * expected).mean() <= 0.01 or np.abs(expected).max() == 0
     if name == "seresnet18":
         assert signs == {1, -1}  # negative BatchNorm scales were met
-    with torch.no_grad():
-        mine = network(case.x).numpy()
-    found_logits = run_onnx(tmp_path / "qat.onnx", case.x)
-    # deep random networks turn single roundings into several percent of the logits
-    assert np.corrcoef(found_logits.ravel(), mine.ravel())[0, 1] >= 0.9
+    differing = mismatch(network, found, case.x)
+    assert differing[0] == 0  # the rounded input
+    assert max(differing[:3]) <= 0.02  # biases are rounded now: neighbouring grid points
+    # measured: at most 0.16 where it is right, at least 0.96 with one rounding before a BatchNorm
+    assert max(differing[:6]) <= 0.3
+    assert np.isfinite(run_onnx(tmp_path / "qat.onnx", case.x)).all()
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -231,7 +267,8 @@ def test_brevitas_takes_the_same_networks(
         own = network.net.get_submodule(layer).quant_weight().int()  # type: ignore[operator]
         assert torch.equal(own.abs().to(torch.int8), weight.values.abs())
         assert np.array_equal(stored[f"{layer}.weight"], weight.values.numpy())
-    with torch.no_grad():
-        mine = network(case.x).numpy()
-    found = run_onnx(tmp_path / "brevitas.onnx", case.x)
-    assert np.median(np.abs(found - mine)) <= 0.1 * np.abs(mine).max()
+    differing = mismatch(network, result, case.x)
+    assert differing[0] == 0
+    assert max(differing[:3]) <= 0.02
+    assert max(differing[:6]) <= 0.3
+    assert np.isfinite(run_onnx(tmp_path / "brevitas.onnx", case.x)).all()
