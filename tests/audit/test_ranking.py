@@ -79,7 +79,8 @@ def test_a_hundred_thousand_systems_without_a_quadratic_step() -> None:
     ]
     start = time.process_time()
     ranked = rank(systems)
-    # well under a second in a fresh process (tests/benchmarks/rank_cpu.py); comparing all pairs takes minutes
+    # well under a second in a fresh process (tests/benchmarks/rank_cpu.py); comparing all
+    # pairs takes minutes
     assert time.process_time() - start < 10
     assert len(ranked) == 100_000
     assert all(a.score <= b.score for a, b in pairwise(ranked))
