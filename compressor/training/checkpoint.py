@@ -48,6 +48,7 @@ class Checkpoint:
         self,
         path: Path,
         belongs_to: Mapping[str, Any],
+        *,
         model: nn.Module,
         parts: Mapping[str, Stateful | None],
         rng: np.random.Generator,

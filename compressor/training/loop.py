@@ -234,7 +234,7 @@ def _run(
                 teacher=None if teacher is None else f"{teacher.temperature:g} {teacher.weight:g}",
                 masks=None if masks is None else type(masks).__name__,
             )
-            file = Checkpoint(checkpoint, what, model, parts, rng, device)
+            file = Checkpoint(checkpoint, what, model=model, parts=parts, rng=rng, device=device)
             file.resume()
         for epoch in range(len(progress.history) + 1, settings.epochs + 1):
             if progress.is_stale(settings.early_stop_epochs):
