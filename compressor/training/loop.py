@@ -189,7 +189,7 @@ def _run(
             f"{len(train)} to train on; at least 2 are needed: set validation_share = 0"
         )
     clips = Clips(part, device)
-    held = train.subset(held_rows)
+    held = train.subset(held_rows).original()  # a clip at another speed is no clip of the test
     held_clips = Clips(held, device) if len(held) else None
     networks = [model] if teacher is None else [model, teacher.to(device).model]
     channels_last = settings.channels_last and not any(
