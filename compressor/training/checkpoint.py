@@ -187,7 +187,7 @@ def _digest(model: nn.Module) -> str:
     found = hashlib.blake2b(digest_size=8)
     for name, value in model.state_dict().items():
         found.update(f"{name} {list(value.shape)}".encode())
-        found.update(value.detach().cpu().contiguous().numpy().tobytes())
+        found.update(value.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
     return found.hexdigest()
 
 
