@@ -135,12 +135,13 @@ def main() -> None:
         reads, seconds = train(path, options.clips)
         resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         left_out = options.clips % BATCH
-        print(f"one epoch in {seconds:.0f} s; no clip read more than {reads.max()} time(s), ")
-        print(f"  {int((reads == 0).sum())} not at all (the last, smaller batch: {left_out})")
+        print(f"one epoch in {seconds:.0f} s; clips read once {int((reads == 1).sum()):,},")
+        print(f"  more often {int((reads > 1).sum())} (the loop looks at two before it starts),")
+        print(f"  not at all {int((reads == 0).sum())} (of the last, smaller batch: {left_out})")
         print(f"largest private memory {memory.peak_bytes / 2**30:.2f} GiB (mark: 8 GiB)")
         print(f"largest resident memory, pages of the file included {resident / 2**30:.2f} GiB")
         plain, advised = cold(path, options.clips)
-        print(f"20 random batches of {BATCH}, nothing in memory: {plain:.2f} s as they come, ")
+        print(f"20 random batches of {BATCH}, nothing in memory: {plain:.2f} s as they come,")
         print(f"  {advised:.2f} s with advice")
 
 
