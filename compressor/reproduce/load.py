@@ -137,9 +137,7 @@ def parse_changes(given: Sequence[str]) -> dict[str, Any]:
         key, separator, value = text.partition("=")
         parts = [part.strip() for part in key.split(".")]
         if not separator or len(parts) < 2 or not all(parts):
-            raise UsageError(
-                f"--set {text!r}: write section.key=value, such as training.epochs=20"
-            )
+            raise UsageError(f"--set {text!r}: write section.key=value, such as training.epochs=20")
         if parts[0] not in SECTIONS:
             raise UnknownNameError("section of a training recipe", parts[0], SECTIONS)
         inner = tables

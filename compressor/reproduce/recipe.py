@@ -191,6 +191,8 @@ class TrainingRecipe:
     def with_budget(self, epochs: int) -> TrainingRecipe:
         """The recipe in `epochs` epochs; those of its chains' steps shrink by the same share.
 
+        With fewer epochs than the recipe's own nothing is stopped early.
+
         Raises:
             ConfigError: not between 1 and the recipe's own number.
         """
@@ -200,12 +202,10 @@ class TrainingRecipe:
                 f"a budget of {epochs} epochs; {self.id} has {own}, so give 1 to {own} (for more, "
                 "change training.epochs)"
             )
-        patience = max(1, round(self.training.early_stop_epochs * epochs / own))
-        training = dataclasses.replace(
-            self.training,
-            epochs=epochs,
-            early_stop_epochs=patience if self.training.early_stop_epochs else 0,
-        )
+        if epochs == own:
+            return self
+        # in a short run the patience of a long one would never run out, or at once
+        training = dataclasses.replace(self.training, epochs=epochs, early_stop_epochs=0)
         chains = {
             name: Recipe(
                 tuple(
