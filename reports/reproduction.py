@@ -87,8 +87,8 @@ def facts(record: Mapping[str, Any]) -> list[Fact]:
             "Data",
             f"{data['title']}{', synthetic' if data['synthetic'] else ''}, {data['split']}: "
             f"{data['train_clips']:,} training clips, {data['test_clips']:,} test clips of "
-            f"{data['clip_s']:g} s, {plural(len(data['classes']), 'class', 'classes')}; the paper's "
-            f"figures are of {recipe['data']}",
+            f"{data['clip_s']:g} s, {plural(len(data['classes']), 'class', 'classes')}; the "
+            f"paper's figures are of {recipe['data']}",
         ),
         Fact("Training", _budget(epochs)),
         Fact("Runs", f"{numbered('seed', record['seeds'])}; {_standard_error(record)}"),
@@ -179,9 +179,11 @@ def _paper(record: Mapping[str, Any]) -> Table:
     variant = record["recipe"]["variant"]
     lines = [row for row in record["published"]["rows"] if row["variant"] in ("", variant)]
     beside = {row["of"] for row in lines}
-    for stage in record["lines"][MAIN]["stages"]:
-        if stage not in beside:
-            lines.append({"name": stage, "of": stage, "source": ""})
+    lines += [
+        {"name": stage, "of": stage, "source": ""}
+        for stage in record["lines"][MAIN]["stages"]
+        if stage not in beside
+    ]
     columns = (
         "system", "our stage", "parameters, paper", "parameters", "size, paper", "bytes",
         "MACs, paper", "MACs, official", "accuracy %, paper", "accuracy %", "log loss, paper",
@@ -327,13 +329,9 @@ def _confusion(record: Mapping[str, Any]) -> Table | None:
     if not stages or len(classes) > _SMALL:
         return None
     stage = list(stages)[-1]
-    total = [
-        [
-            sum(run["evaluation"]["confusion"][i][j] for run in stages[stage])
-            for j in range(len(classes))
-        ]
-        for i in range(len(classes))
-    ]
+    counted = [run["evaluation"]["confusion"] for run in stages[stage]]
+    places = range(len(classes))
+    total = [[sum(one[i][j] for one in counted) for j in places] for i in places]
     rows, shades = [], []
     for name, counts in zip(classes, total, strict=True):
         clips = sum(counts)

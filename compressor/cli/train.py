@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -28,6 +28,8 @@ from compressor.errors import UsageError
 
 if TYPE_CHECKING:
     from compressor.artifact import Artifact
+    from compressor.reproduce.recipe import TrainingRecipe
+    from compressor.sweep.experiment import Experiment
     from compressor.training import Evaluation
 
 __all__ = ["train"]
@@ -202,7 +204,9 @@ class _Run:
     cache: Path | None
     store: str
 
-    def plain(self, experiment: Any) -> Any:
+    def plain(self, experiment: Experiment) -> Callable[[], None]:
+        """Train with settings from options and files."""
+
         def work() -> None:
             from compressor.sweep.experiment import open_features
             from compressor.sweep.trial import train_dense
@@ -222,7 +226,9 @@ class _Run:
 
         return work
 
-    def by_recipe(self, recipe: Any, data: str | None) -> Any:
+    def by_recipe(self, recipe: TrainingRecipe, data: str | None) -> Callable[[], None]:
+        """Train as a recipe says."""
+
         def work() -> None:
             from compressor.reproduce.prepare import prepare
             from compressor.reproduce.run import train_recipe

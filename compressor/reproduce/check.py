@@ -242,10 +242,19 @@ def _made_up_set(recipe: TrainingRecipe) -> SceneSet:
         for label, device in enumerate(("a", "b"))
     )
     return SceneSet(
-        name="made-up", title="made-up clips", root=Path(), classes=classes, train=clips, test=clips,
-        split="none", fold=1, folds=(1,), synthetic=True, clip_s=recipe.segment_s,
+        name="made-up",
+        title="made-up clips",
+        root=Path(),
+        classes=classes,
+        train=clips,
+        test=clips,
+        split="none",
+        fold=1,
+        folds=(1,),
+        synthetic=True,
+        clip_s=recipe.segment_s,
         sample_rate_hz=48_000,
-    )  # fmt: skip
+    )
 
 
 def _published_params(recipe: TrainingRecipe) -> str:
