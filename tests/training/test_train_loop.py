@@ -13,7 +13,7 @@ from torch import nn
 from compressor.data.features import Standardizer
 from compressor.errors import DataError, MeasureError, ShapeError, UsageError
 from compressor.training import TrainSettings, evaluate, fit
-from compressor.training.loop import make_optimizer
+from compressor.training.optimizers import make_optimizer
 from compressor.training.validation import split_rows
 
 Make = Callable[..., Any]
