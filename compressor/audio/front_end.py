@@ -140,6 +140,16 @@ class LogMel:
         """Feature channels C: audio channels, doubled by deltas."""
         return self.audio_channels * (2 if self.deltas else 1)
 
+    @property
+    def log_unit(self) -> float:
+        """By how much a log-mel rises when the sound's power is multiplied by e.
+
+        1 for the natural logarithm of power, 1 / ln 10 for log10, 10 / ln 10 for decibels, and half
+        of it for magnitudes (`power` 1). Holds above `log_floor`, and before standardisation.
+        """
+        per_base = {"ln": 1.0, "log10": 1.0 / np.log(10.0), "db": 10.0 / np.log(10.0)}
+        return float(per_base[self.log] * self.power / 2.0)
+
     def at_rate(self, sample_rate_hz: int) -> LogMel:
         """The same front-end for audio at another rate: equal milliseconds, equal mel bands.
 
