@@ -78,14 +78,13 @@ def fit(
         if shared.any():
             at_shared_places.append((means[device] - means[source])[shared].mean(axis=0))
     if at_shared_places:
-        return np.mean(at_shared_places, axis=0).astype(np.float32)
+        return np.asarray(np.mean(at_shared_places, axis=0), dtype=np.float32)
     overall = {
         device: np.asarray(spectra[device_of == device], dtype=np.float64).mean(axis=0)
         for device in (source, *others)
     }
     there = np.mean([overall[device] for device in others], axis=0)
-    difference: FloatArray = (there - overall[source]).astype(np.float32)
-    return difference
+    return np.asarray(there - overall[source], dtype=np.float32)
 
 
 def _group_means(
@@ -96,7 +95,7 @@ def _group_means(
     np.add.at(total, numbers[rows], np.asarray(spectra[rows], dtype=np.float64))
     count = np.bincount(numbers[rows], minlength=groups).astype(float)
     count[count == 0] = np.nan
-    return total / count[:, None, None]
+    return np.asarray(total / count[:, None, None])
 
 
 def apply(
