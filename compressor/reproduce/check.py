@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from compressor.reproduce.prepare import GROUPS, fit_settings, make_experiment
 from compressor.reproduce.recipe import DENSE, TrainingRecipe
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import nn
 
     from compressor.data import SceneSet
@@ -216,7 +218,14 @@ def _made_up_clips(shape: Shape, dataset: SceneSet) -> FeatureSet:
     """Noise: one clip of each of two devices."""
     import numpy as np
 
-    from compressor.data.features import FeatureSet
+    from compressor.data.feature_set import FeatureSet
+    from compressor.data.levels import LevelReader
+
+    class Equal(LevelReader):
+        """All clips are equally loud."""
+
+        def __call__(self, paths: Sequence[Path]) -> NDArray[np.float32]:
+            return np.zeros(len(paths), dtype=np.float32)
 
     x = np.random.default_rng(0).normal(size=(CLIPS, *shape)).astype(np.float16)
     clips = dataset.train
@@ -227,13 +236,13 @@ def _made_up_clips(shape: Shape, dataset: SceneSet) -> FeatureSet:
         devices=tuple(clip.device for clip in clips),
         groups=tuple(clip.group for clip in clips),
         classes=dataset.classes,
+        paths=tuple(clip.path for clip in clips),
+        level_reader=Equal(Path(), dataset.clip_s),
     )
 
 
 def _made_up_set(recipe: TrainingRecipe) -> SceneSet:
     """What a data set of the recipe's kind says of itself; its clips have no sound."""
-    from pathlib import Path
-
     from compressor.data import Clip, SceneSet
 
     classes = GROUPS if recipe.labels == "groups" else SCENES
