@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from compressor.data import Clip, SceneSet, open_dataset
 from compressor.data.dataset import Progress
@@ -144,7 +144,9 @@ def fit_settings(
         dataset: with the recipe's labels.
         front_end: at the data's rate.
     """
-    settings, changes, notes = recipe.training, {}, []
+    settings = recipe.training
+    changes: dict[str, Any] = {}
+    notes: list[str] = []
     share = min(1.0, dataset.clip_s / recipe.segment_s)
     if recipe.crop_s is not None:
         changes["crop_frames"] = front_end.frames(share * recipe.crop_s)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from compressor.errors import ConfigError, UnknownNameError
-from compressor.recipe import Recipe
+from compressor.recipe import Recipe, Step, step_from_dict
 from compressor.reproduce.tables import Table, merge
 from compressor.training.settings import TrainSettings
 
@@ -206,16 +206,9 @@ class TrainingRecipe:
             return self
         # in a short run the patience of a long one would never run out, or at once
         training = dataclasses.replace(self.training, epochs=epochs, early_stop_epochs=0)
+        share = epochs / own
         chains = {
-            name: Recipe(
-                tuple(
-                    dataclasses.replace(step, epochs=max(1, round(step.epochs * epochs / own)))
-                    if hasattr(step, "epochs")
-                    else step
-                    for step in chain.steps
-                ),
-                chain.seed,
-            )
+            name: Recipe(tuple(_shrunk(step, share) for step in chain.steps), chain.seed)
             for name, chain in self.chains.items()
         }
         return dataclasses.replace(self, training=training, chains=chains)
@@ -301,6 +294,14 @@ def from_tables(tables: Mapping[str, Any], name: str, variant: str = "") -> Trai
     for table in (about, data, model, features, paper):
         table.done()
     return recipe
+
+
+def _shrunk(step: Step, share: float) -> Step:
+    """A step with that share of its epochs, at least one; a step without any as it is."""
+    plain = step.to_dict()
+    if "epochs" in plain:
+        plain["epochs"] = max(1, round(share * plain["epochs"]))
+    return step_from_dict(plain)
 
 
 def _training(values: Mapping[str, Any]) -> TrainSettings:
