@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from compressor.methods.budget import Sizes
     from compressor.sweep.experiment import Shape
 
-__all__ = ["Check", "CheckReport", "check_recipe"]
+__all__ = ["Check", "CheckReport", "check_recipe", "made_up_clips", "made_up_set"]
 
 Status = Literal["pass", "fail", "open"]
 
@@ -110,7 +110,7 @@ def check_recipe(
         "features", "pass", f"{_by(shape)} (channel x mel band x frame) of {recipe.segment_s:g} s"
     )
 
-    dataset = _made_up_set(recipe)
+    dataset = made_up_set(recipe)
     settings, _ = fit_settings(recipe, dataset, front_end)
     experiment = make_experiment(recipe, settings)
     model = build_network(experiment, shape, dataset.classes, seed=0)
@@ -217,7 +217,7 @@ def _one_batch(
     from compressor.data.features import Standardizer
     from compressor.training import evaluate, fit
 
-    part = _made_up_clips(shape, dataset)
+    part = made_up_clips(shape, dataset, CLIPS)
     channels, mels, _ = shape
     standardizer = Standardizer(((0.0,) * mels,) * channels, ((1.0,) * mels,) * channels)
     once = dataclasses.replace(
@@ -236,8 +236,14 @@ def _one_batch(
     return result.history[0]["loss"], read.n
 
 
-def _made_up_clips(shape: Shape, dataset: SceneSet) -> FeatureSet:
-    """Noise: one clip of each of two devices."""
+def made_up_clips(shape: Shape, dataset: SceneSet, count: int) -> FeatureSet:
+    """Noise in place of features: `count` clips of two devices in turn.
+
+    Args:
+        shape: (C, M, T) of one clip.
+        dataset: `made_up_set` of the recipe.
+        count: clips, at least 2.
+    """
     import numpy as np
 
     from compressor.data.feature_set import FeatureSet
@@ -249,11 +255,10 @@ def _made_up_clips(shape: Shape, dataset: SceneSet) -> FeatureSet:
         def __call__(self, paths: Sequence[Path]) -> NDArray[np.float32]:
             return np.zeros(len(paths), dtype=np.float32)
 
-    x = np.random.default_rng(0).normal(size=(CLIPS, *shape)).astype(np.float16)
-    clips = dataset.train
+    clips = [dataset.train[i % len(dataset.train)] for i in range(count)]
     return FeatureSet(
-        x=x,
-        index=np.arange(CLIPS, dtype=np.int64),
+        x=np.random.default_rng(0).normal(size=(count, *shape)).astype(np.float16),
+        index=np.arange(count, dtype=np.int64),
         y=np.array([clip.label for clip in clips], dtype=np.int64),
         devices=tuple(clip.device for clip in clips),
         groups=tuple(clip.group for clip in clips),
@@ -263,7 +268,7 @@ def _made_up_clips(shape: Shape, dataset: SceneSet) -> FeatureSet:
     )
 
 
-def _made_up_set(recipe: TrainingRecipe) -> SceneSet:
+def made_up_set(recipe: TrainingRecipe) -> SceneSet:
     """What a data set of the recipe's kind says of itself; its clips have no sound."""
     from compressor.data import Clip, SceneSet
 

@@ -80,8 +80,7 @@ def _load(path: Path, variant: str, changes: Sequence[str]) -> TrainingRecipe:
     if variant:
         if variant not in known:
             raise UnknownNameError(f"variant of {path.stem}", variant, known)
-        over = {key: value for key, value in known[variant].items() if key != "about"}
-        tables = merge(tables, over)
+        tables = merge(tables, _changes(known[variant]))
     # without changes first: what is wrong in the file is not the fault of `--set`
     recipe = from_tables(tables, path.stem, variant)
     if changes:
@@ -117,12 +116,21 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     beside = path.with_name(below)
     target, _ = (beside, "") if below.endswith(".toml") else find_recipe(below)
     found = _read(target, (*seen, path.resolve()))
+    variant = variant or Table(found.get("recipe", {}), "[recipe]").take("variant", str, "")
     if variant:
         known = found.get("variants", {})
         if variant not in known:
             raise UnknownNameError(f"variant of {target.stem}", variant, known)
-        found = merge(found, {k: v for k, v in known[variant].items() if k != "about"})
+        found = merge(found, _changes(known[variant]))
+        # its changes are in: laid over once more they would undo those of this file
+        kept = {**known, variant: {"about": known[variant].get("about", "")}}
+        found = {**merge(found, {"recipe": {"variant": variant}}), "variants": kept}
     return merge(found, tables)
+
+
+def _changes(variant: Mapping[str, Any]) -> dict[str, Any]:
+    """The tables of a variant that are laid over the recipe's."""
+    return {key: value for key, value in variant.items() if key != "about"}
 
 
 def parse_changes(given: Sequence[str]) -> dict[str, Any]:

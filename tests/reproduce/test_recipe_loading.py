@@ -83,6 +83,14 @@ def test_extends_a_recipe_a_variant_and_a_file_beside_it(tmp_path: Path) -> None
     recipe = load_recipe(str(second))
     assert (recipe.name, recipe.model, recipe.training.epochs) == ("second", "dsmn_mixed", 7)
     assert recipe.front_end == "scut2023:n_mels=64"
+    assert recipe.variant == "model3"  # its rows of the paper's tables stand beside ours
+
+
+def test_what_extends_a_variant_wins_over_it(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('extends = "scut2023:report"\n[training]\noptimizer = "adamw"\n')
+    training = load_recipe(str(path)).training
+    assert (training.optimizer, training.mixup_alpha) == ("adamw", 0.4)
 
 
 def test_a_circle_is_named(tmp_path: Path) -> None:

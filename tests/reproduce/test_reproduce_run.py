@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import typer
-from conftest import TINY
+from small_recipe import TINY
 from tiny_data import write_tiny
 from typer.testing import CliRunner, Result
 
