@@ -1,8 +1,10 @@
 """What happens to a batch between the cache and the network: one place, in order.
 
 Raw log-mels: spectrum correction, crop and roll, time shift. Standardised: time warping, masks,
-cutout, Freq-MixStyle, mixup. Each step is a function of `compressor.audio`; what is off draws
-nothing, so that settings of earlier versions give the batches they gave.
+cutout, Freq-MixStyle, mixup. Level-aware mixup comes before all that is standardised where the
+features are plain log-mels: it then adds powers, as adding the sounds would. Each step is a
+function of `compressor.audio`; what is off draws nothing, so that settings of earlier versions give
+the batches they gave.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from compressor.audio.augment import random_mixup, random_roll_crop, spec_augment
-from compressor.errors import DataError
 from compressor.training.inputs import Clips, Preparer
 from compressor.training.losses import soft_targets
 from compressor.training.settings import TrainSettings
@@ -55,8 +56,10 @@ class Augmenter:
         self._num_classes = len(part.classes)
         self._levels_db: NDArray[np.float32] | None = None
         self._of_source: NDArray[np.bool_] | None = None
+        self._log_unit: float | None = None
         if settings.mixup_kind == "level" and settings.mixup_alpha > 0:
-            self._levels_db = _levels(part)
+            self._levels_db = part.levels_db
+            self._log_unit = part.log_unit
         if settings.spectrum_correction:
             from compressor.audio.spectrum_correction import fit
 
@@ -91,6 +94,9 @@ class Augmenter:
             from compressor.audio.time_shift import random_time_shift
 
             x = random_time_shift(x, rng, settings.time_shift_frames)
+        targets = soft_targets(self._clips.labels(rows), self._num_classes)
+        if self._log_unit is not None:
+            x, targets = self._mixed(x, targets, rows, epoch)
         x = self._prepare.standardize(x)
         if settings.time_warp_frames > 0:
             from compressor.audio.time_warp import random_time_warp
@@ -111,8 +117,8 @@ class Augmenter:
             from compressor.audio.mixstyle import random_mixstyle
 
             x = random_mixstyle(x, rng, settings.mixstyle_share, settings.mixstyle_alpha)
-        targets = soft_targets(self._clips.labels(rows), self._num_classes)
-        x, targets = self._mixed(x, targets, rows, epoch)
+        if self._log_unit is None:
+            x, targets = self._mixed(x, targets, rows, epoch)
         return self._prepare.arrange(x), targets
 
     def _masked(self, x: Tensor) -> Tensor:
@@ -149,7 +155,9 @@ class Augmenter:
         if self._levels_db is not None:
             from compressor.audio.level_mixup import level_aware_mixup
 
-            mixed, soft = level_aware_mixup(x, targets, self._levels_db[rows], alpha, rng)
+            mixed, soft = level_aware_mixup(
+                x, targets, self._levels_db[rows], alpha, rng, log_unit=self._log_unit
+            )
         else:
             mixed, soft = random_mixup(x, targets, alpha, rng)
         count = round(share * len(rows))
@@ -201,14 +209,3 @@ def augmented_copy(
             time_share=settings.time_mask_share,
         )
     )
-
-
-def _levels(part: FeatureSet) -> NDArray[np.float32]:
-    """Sound pressure level of each clip in dB, (N,)."""
-    levels = np.asarray(part.levels_db, dtype=np.float32)
-    if levels.shape != (len(part),):
-        raise DataError(
-            f"mixup_kind 'level' needs the level of every clip, but the features hold "
-            f"{levels.size} for {len(part)} clips; extract them again, or set mixup_kind = 'plain'"
-        )
-    return levels

@@ -8,7 +8,6 @@ the bits of one that was not.
 from __future__ import annotations
 
 import hashlib
-import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -48,6 +47,7 @@ class Checkpoint:
         self,
         path: Path,
         belongs_to: Mapping[str, Any],
+        *,
         model: nn.Module,
         parts: Mapping[str, Stateful | None],
         rng: np.random.Generator,
@@ -115,9 +115,9 @@ class Checkpoint:
         """The state in the file, on the CPU."""
         try:
             content = torch.load(self.path, map_location="cpu", weights_only=True)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        except Exception as error:  # torch's reader meets damage with almost any exception
             raise UsageError(
                 f"checkpoint {self.path} cannot be read ({type(error).__name__}); remove it to "
                 "train from the start"
@@ -128,7 +128,7 @@ class Checkpoint:
                 f"checkpoint {self.path} has format {found!r}, this version reads {_FORMAT}; "
                 "remove it to train from the start"
             )
-        differs = list(_differences(content["identity"], self._identity))
+        differs = list(_differences(dict(content["identity"]), self._identity))
         if differs:
             raise UsageError(
                 f"checkpoint {self.path} is of another training: {'; '.join(differs[:4])}"
@@ -161,8 +161,7 @@ def identity(
     sizes = [f"{name} {list(value.shape)}" for name, value in model.state_dict().items()]
     clips = hashlib.blake2b(np.asarray(train.y).tobytes(), digest_size=8)
     clips.update("\n".join((*train.devices, *train.groups)).encode())
-    for row in {0, len(train) // 2, len(train) - 1}:
-        clips.update(np.ascontiguousarray(train.x[train.index[row]]).tobytes())
+    clips.update(train.take(np.array([0, len(train) // 2, len(train) - 1])).tobytes())
     clips.update(repr(standardizer.to_dict()).encode())
     return {
         **{f"setting {name}": value for name, value in _all(settings).items()},

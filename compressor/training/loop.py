@@ -189,7 +189,7 @@ def _run(
             f"{len(train)} to train on; at least 2 are needed: set validation_share = 0"
         )
     clips = Clips(part, device)
-    held = train.subset(held_rows)
+    held = train.subset(held_rows).original()  # a clip at another speed is no clip of the test
     held_clips = Clips(held, device) if len(held) else None
     networks = [model] if teacher is None else [model, teacher.to(device).model]
     channels_last = settings.channels_last and not any(
@@ -234,7 +234,7 @@ def _run(
                 teacher=None if teacher is None else f"{teacher.temperature:g} {teacher.weight:g}",
                 masks=None if masks is None else type(masks).__name__,
             )
-            file = Checkpoint(checkpoint, what, model, parts, rng, device)
+            file = Checkpoint(checkpoint, what, model=model, parts=parts, rng=rng, device=device)
             file.resume()
         for epoch in range(len(progress.history) + 1, settings.epochs + 1):
             if progress.is_stale(settings.early_stop_epochs):
