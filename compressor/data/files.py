@@ -130,7 +130,7 @@ def remembered(paths: Sequence[Path], cache: Path, question: Question[_Answer]) 
     memory = _read_memory(memory_file)
     stamps = [_stamp(path) for path in absolute]
     answers: dict[str, _Answer] = {}
-    todo = []
+    todo: dict[str, None] = {}  # each once: copies of a clip share its file
     for path, stamp in zip(absolute, stamps, strict=True):
         known = memory.get(path)
         if known is not None and known[0] == stamp:
@@ -139,7 +139,7 @@ def remembered(paths: Sequence[Path], cache: Path, question: Question[_Answer]) 
                 continue
             except ValueError:
                 pass  # a damaged line: ask again
-        todo.append(path)
+        todo[path] = None
     if todo:
         with ThreadPoolExecutor(max_workers=8) as pool:  # hashing releases the interpreter lock
             answers.update(

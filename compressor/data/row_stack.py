@@ -60,7 +60,7 @@ class RowStack:
             IndexError: a row that is not there (as an array would).
         """
         if isinstance(rows, int | np.integer):
-            return self[np.array([rows])][0]
+            return np.asarray(self[np.array([rows])][0])
         numbers = np.arange(len(self))[rows]
         result = np.empty((len(numbers), *self.parts[0].shape[1:]), dtype=self.dtype)
         part_of = np.searchsorted(self._ends, numbers, side="right")
