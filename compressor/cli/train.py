@@ -133,6 +133,7 @@ def train(
         spec = None if data in (None, "synthetic") else data
         work = run.by_recipe(found, spec)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # CI ends jobs with it: end in order
+    _begin(places.checkpoint, resume)
     try:
         work()
     except KeyboardInterrupt:
@@ -166,9 +167,17 @@ def _places(model_file: Path | None, out: Path | None, resume: bool) -> _Places:
         # without a folder a checkpoint is only kept where it is asked for
         beside = model_file.with_name(f"{model_file.stem}.{CHECKPOINT_FILE}")
         places = _Places(model_file, beside if resume else None, None)
-    if places.checkpoint is not None and not resume:
-        places.checkpoint.unlink(missing_ok=True)
     return places
+
+
+def _begin(checkpoint: Path | None, resume: bool) -> None:
+    """Without --resume an earlier training is given up; with it, say where there is none."""
+    if checkpoint is None:
+        return
+    if not resume:
+        checkpoint.unlink(missing_ok=True)
+    elif not checkpoint.is_file():
+        console.note(f"no unfinished training at {checkpoint}: starting anew")
 
 
 def _options(
@@ -183,7 +192,6 @@ def _options(
         "training": {name: value for name, value in training.items() if value is not None}
     }
     if model is not None:
-        # the recipe's arguments are those of its own network
         changes["model"] = {"name": model}
     if given:
         changes["model"] = {**changes.get("model", {}), "args": model_args(given)}
