@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from compressor.errors import ConfigError, UnknownNameError, UsageError
+from compressor.recipe import read_recipe
 from compressor.reproduce import load_recipe
 from compressor.reproduce.load import parse_changes
 from compressor.reproduce.tables import merge
@@ -105,6 +106,13 @@ def test_a_compression_recipe_is_recognised(tmp_path: Path) -> None:
     path.write_text('[[step]]\nkind = "cast"\n')
     with pytest.raises(ConfigError, match="it is a compression recipe"):
         load_recipe(str(path))
+
+
+def test_the_compression_side_recognises_a_training_recipe() -> None:
+    from compressor.reproduce.load import recipes_folder
+
+    with pytest.raises(ConfigError, match="it is a training recipe"):
+        read_recipe(recipes_folder() / "pku2022.toml")
 
 
 @pytest.mark.parametrize(
