@@ -99,7 +99,7 @@ def facts(record: Mapping[str, Any]) -> list[Fact]:
     shown += [Fact("Open in the paper", note) for note in recipe["notes"]]
     seconds = spread(one.get("epoch_s") for one in record["lines"][MAIN]["stages"].get("dense", ()))
     if seconds is not None:
-        shown.append(Fact("Time", f"{duration(seconds.mean)} an epoch (dense network)"))
+        shown.append(Fact("Wall time", f"{duration(seconds.mean)} an epoch (dense network)"))
     made = record["provenance"]
     shown.append(Fact("Command", " ".join(map(str, made["command"]))))
     shown.append(Fact("Versions", _versions(made)))
@@ -135,8 +135,8 @@ def _budget(epochs: Mapping[str, int]) -> str:
     if epochs["trained"] == epochs["paper"]:
         return plural(epochs["paper"], "epoch")
     return (
-        f"{epochs['trained']} epochs of the recipe's {epochs['paper']}: a budget, not the paper's "
-        "training"
+        f"{plural(epochs['trained'], 'epoch')} of the recipe's {epochs['paper']}: a budget, not "
+        "the paper's training"
     )
 
 
