@@ -54,7 +54,7 @@ def level_db(waveform: FloatArray, sample_rate_hz: int) -> float:
     frames = sliding_window_view(audio, window, axis=-1)[:, :: window // 2] * taper
     spectrum = np.fft.rfft(frames, axis=-1)
     power = np.square(spectrum.real) + np.square(spectrum.imag)
-    bins_hz = np.arange(window // 2 + 1) * (sample_rate_hz / window)
+    bins_hz = np.arange(window // 2 + 1, dtype=np.float64) * (sample_rate_hz / window)
     weights = 10.0 ** (a_weighting_db(bins_hz) / 10.0)
     # One-sided spectrum: all bins but the first and (for even lengths) the last stand for two.
     weights[1 : (window + 1) // 2] *= 2.0

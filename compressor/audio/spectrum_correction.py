@@ -66,36 +66,34 @@ def fit(
             f"device; devices of the training part: {known}; set spectrum_correction = false"
         )
     group_of = np.asarray(groups, dtype=str) if len(groups) else np.full(len(device_of), "")
-    names, numbers = np.unique(group_of, return_inverse=True)
-    means = {
-        device: _group_means(spectra, np.flatnonzero(device_of == device), numbers, len(names))
-        for device in (source, *others)
-    }
-    known_group = names != ""
-    at_shared_places = []
+    mine = np.flatnonzero(device_of == source)
+    overall, at_shared_places = [], []
     for device in others:
-        shared = ~np.isnan(means[device][:, 0, 0] + means[source][:, 0, 0]) & known_group
-        if shared.any():
-            at_shared_places.append((means[device] - means[source])[shared].mean(axis=0))
-    if at_shared_places:
-        return np.asarray(np.mean(at_shared_places, axis=0), dtype=np.float32)
-    overall = {
-        device: np.asarray(spectra[device_of == device], dtype=np.float64).mean(axis=0)
-        for device in (source, *others)
-    }
-    there = np.mean([overall[device] for device in others], axis=0)
-    return np.asarray(there - overall[source], dtype=np.float32)
+        theirs = np.flatnonzero(device_of == device)
+        common = np.intersect1d(group_of[mine], group_of[theirs])
+        common = common[common != ""]
+        if len(common):
+            there, here = (_group_means(spectra, rows, group_of, common) for rows in (theirs, mine))
+            at_shared_places.append((there - here).mean(axis=0))
+        elif not at_shared_places:
+            overall.append(_mean(spectra, theirs) - _mean(spectra, mine))
+    return np.asarray(np.mean(at_shared_places or overall, axis=0), dtype=np.float32)
 
 
 def _group_means(
-    spectra: NDArray[Any], rows: NDArray[np.int64], numbers: NDArray[np.int64], groups: int
+    spectra: NDArray[Any], rows: NDArray[np.int64], group_of: NDArray[np.str_], common: NDArray[Any]
 ) -> NDArray[np.float64]:
-    """(groups, C, M) mean of the rows of each group; NaN where a group has none."""
-    total = np.zeros((groups, *spectra.shape[1:]))
-    np.add.at(total, numbers[rows], np.asarray(spectra[rows], dtype=np.float64))
-    count = np.bincount(numbers[rows], minlength=groups).astype(float)
-    count[count == 0] = np.nan
-    return np.asarray(total / count[:, None, None])
+    """(len(common), C, M) mean of those of the rows that lie in each of the groups `common`."""
+    rows = rows[np.isin(group_of[rows], common)]
+    numbers = np.searchsorted(common, group_of[rows])
+    total = np.zeros((len(common), *spectra.shape[1:]))
+    np.add.at(total, numbers, np.asarray(spectra[rows], dtype=np.float64))
+    return np.asarray(total / np.bincount(numbers)[:, None, None])
+
+
+def _mean(spectra: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(C, M) mean of the rows."""
+    return np.asarray(np.asarray(spectra[rows], dtype=np.float64).mean(axis=0))
 
 
 def apply(

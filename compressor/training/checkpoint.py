@@ -8,6 +8,7 @@ the bits of one that was not.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,6 +25,7 @@ from compressor.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from compressor.data.features import FeatureSet, Standardizer
+    from compressor.training.distill import Teacher
 
 __all__ = ["Checkpoint", "Stateful", "identity"]
 
@@ -88,6 +90,8 @@ class Checkpoint:
         try:
             with atomic_write(self.path) as stream:
                 torch.save(content, stream)
+                stream.flush()
+                os.fsync(stream.fileno())  # the name must not reach the disk before the content
         except OSError as error:
             raise DataError(
                 f"checkpoint {self.path} cannot be written: {error.strerror or error}; free some "
@@ -144,6 +148,8 @@ def identity(
     train: FeatureSet,
     settings: TrainSettings,
     standardizer: Standardizer,
+    *,
+    teacher: Teacher | None = None,
     **others: str | int | float | None,
 ) -> dict[str, Any]:
     """What makes a training what it is, as plain data: settings, network and clips.
@@ -152,13 +158,13 @@ def identity(
     would cost as much as an epoch on a large set.
 
     Args:
-        model: the network, known by the names and sizes of its tensors.
+        model: the network as it is before the first step.
         train: the training part.
         settings: of the training, all of them.
         standardizer: of the features.
-        others: seed, layout, teacher ...
+        teacher: what the network learns from beside the labels.
+        others: seed, layout ...
     """
-    sizes = [f"{name} {list(value.shape)}" for name, value in model.state_dict().items()]
     clips = hashlib.blake2b(np.asarray(train.y).tobytes(), digest_size=8)
     clips.update("\n".join((*train.devices, *train.groups)).encode())
     clips.update(train.take(np.array([0, len(train) // 2, len(train) - 1])).tobytes())
@@ -168,9 +174,21 @@ def identity(
         "clips": len(train),
         "classes": ", ".join(train.classes),
         "features of the clips": clips.hexdigest(),
-        "network": hashlib.blake2b("\n".join(sizes).encode(), digest_size=8).hexdigest(),
+        "network at its start": _digest(model),
+        "teacher": None
+        if teacher is None
+        else f"{_digest(teacher.model)} {teacher.temperature:g} {teacher.weight:g}",
         **others,
     }
+
+
+def _digest(model: nn.Module) -> str:
+    """16 hexadecimal digits of a network's tensors: names, sizes and values."""
+    found = hashlib.blake2b(digest_size=8)
+    for name, value in model.state_dict().items():
+        found.update(f"{name} {list(value.shape)}".encode())
+        found.update(value.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
 
 
 def _all(settings: TrainSettings) -> dict[str, Any]:

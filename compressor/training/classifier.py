@@ -35,7 +35,7 @@ def find_classifier(model: nn.Module, x: Tensor) -> Classifier | None:
     handles = [
         layer.register_forward_hook(keep)
         for layer in model.modules()
-        if isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and _is_linear(layer))
+        if isinstance(layer, nn.Linear | nn.Conv2d) and _is_linear(layer)
     ]
     was_training = model.training
     model.eval()
@@ -67,5 +67,8 @@ def require_classifier(model: nn.Module, x: Tensor) -> Classifier:
     return layer
 
 
-def _is_linear(layer: nn.Conv2d) -> bool:
-    return tuple(layer.kernel_size) == (1, 1) and layer.groups == 1
+def _is_linear(layer: Classifier) -> bool:
+    """Whether the layer is one matrix that can be written to (a parametrised one cannot)."""
+    if isinstance(layer, nn.Conv2d) and (tuple(layer.kernel_size) != (1, 1) or layer.groups > 1):
+        return False
+    return isinstance(layer.weight, nn.Parameter)

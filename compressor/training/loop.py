@@ -229,9 +229,9 @@ def _run(
                 train,
                 settings,
                 standardizer,
+                teacher=teacher,
                 seed=seed,
                 layout=layout,
-                teacher=None if teacher is None else f"{teacher.temperature:g} {teacher.weight:g}",
                 masks=None if masks is None else type(masks).__name__,
             )
             file = Checkpoint(checkpoint, what, model=model, parts=parts, rng=rng, device=device)

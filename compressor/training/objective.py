@@ -94,7 +94,7 @@ class Objective:
             backward_projected((loss, second), self._model.parameters(), self._own)
         else:
             self._model.zero_grad()
-            (loss + second).backward()
+            (loss + second).backward()  # type: ignore[no-untyped-call]
         return (loss + second).detach()
 
     def for_inference(self) -> AbstractContextManager[None]:

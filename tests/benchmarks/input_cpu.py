@@ -87,7 +87,7 @@ def measure(folder: Path, clips: int, epochs: int, *, plain: bool) -> dict[str, 
     settings = TrainSettings.from_dict(
         chosen | {"epochs": epochs, "batch_size": 32, "validation_share": 0.0}
     )
-    model = zoo.create("dsmn_seg")
+    model = zoo.build("dsmn_seg")
     watch, marks = Watch(), [0.0]
     model.register_forward_pre_hook(watch.enter)
     model.register_forward_hook(lambda *_: watch.leave("forward"))

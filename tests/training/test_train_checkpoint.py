@@ -144,7 +144,7 @@ def test_an_early_stop_stays_one(run: Make, tmp_path: Path) -> None:
 
 
 def test_the_checkpoint_of_another_training_is_refused_by_name(
-    run: Make, make_part: Make, tmp_path: Path
+    run: Make, make_part: Make, make_network: Make, tmp_path: Path
 ) -> None:
     file = tmp_path / "state.ckpt"
     with pytest.raises(KeyboardInterrupt):
@@ -163,7 +163,9 @@ def test_the_checkpoint_of_another_training_is_refused_by_name(
         run(part=make_part(seed=1), checkpoint=file)
     with pytest.raises(UsageError, match=r"teacher is None in the file"):
         run(distilled=True, checkpoint=file)
-    with pytest.raises(UsageError, match="network is"):
+    with pytest.raises(UsageError, match="network at its start is"):
+        run(network=make_network(seed=7), checkpoint=file)
+    with pytest.raises(UsageError, match="network at its start is"):
         run(network=nn.Sequential(nn.Flatten(), nn.Linear(120, 3)), checkpoint=file)
     assert file.read_bytes() == before, "what it holds is not lost"
 
