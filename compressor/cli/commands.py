@@ -19,7 +19,7 @@ from typer.core import TyperCommand, TyperGroup
 from compressor.cli import console
 from compressor.cli.text import printable
 
-__all__ = ["Command", "Group", "examples_of", "show_usage_error"]
+__all__ = ["INTERRUPTED", "CodeCommand", "Command", "Group", "examples_of", "show_usage_error"]
 
 _EXAMPLES = re.compile(r"^Examples?:[ \t]*", re.MULTILINE)
 INTERRUPTED = 130  # exit code: 128 + SIGINT, as shells have it
@@ -124,6 +124,46 @@ def _say_settings(ctx: Any) -> None:
         source = ctx.get_parameter_source(param.name)
         if source is not None and source.name == "DEFAULT_MAP":
             console.note(f"from the settings file: {param.opts[0]} {ctx.params.get(param.name)}")
+
+
+class CodeCommand(Command):
+    """A command that rebuilds the network of a model file, perhaps one of the user's own code."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Args: as typer's own."""
+        super().__init__(*args, **kwargs)
+        self.params[-len(talk_options()) :] = (code_option(), *talk_options())
+
+
+def _allow(name: str | None) -> str | None:
+    if name:
+        import zoo
+
+        zoo.allow(name)
+    return name
+
+
+@functools.cache
+def code_option() -> Any:
+    """`--model` of commands that take a model file: permits its network's own code to run."""
+
+    def template(
+        own_network: str | None = typer.Option(
+            None,
+            "--model",
+            metavar="NAME",
+            callback=_allow,
+            help="The file's network, where it is your own: package.module:function. Its code is "
+            "run only when you name it.",
+        ),
+    ) -> None:
+        """Only its option is used."""
+
+    single = typer.Typer(add_completion=False)
+    single.command()(template)
+    (option,) = (p for p in typer.main.get_command(single).params if p.name == "own_network")
+    option.expose_value = False
+    return option
 
 
 class Group(TyperGroup):

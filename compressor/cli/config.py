@@ -96,7 +96,7 @@ def _default(param: Any) -> Any:
 
 
 def _text(settings: Any, rows: list[dict[str, Any]], *, named: bool) -> list[str]:
-    from compressor.cli.text import columns, fitted, screen_width
+    from compressor.cli.text import fitted, screen_width
 
     if settings.file is None:
         lines = ["no settings file: neither [tool.compressor] in a pyproject.toml nor a"]

@@ -28,7 +28,7 @@ from compressor.cli import (
     train,
     zoo,
 )
-from compressor.cli.commands import INTERRUPTED, Command, Group, show_usage_error
+from compressor.cli.commands import INTERRUPTED, CodeCommand, Command, Group, show_usage_error
 from compressor.errors import CompressorError
 
 INTERNAL = 3  # exit code of a mistake of ours: nothing was measured
@@ -82,10 +82,10 @@ app.command("sweep", cls=Command)(sweep.sweep)
 app.command("report", cls=Command)(report.report)
 app.command("train", cls=Command)(train.train)
 for name, command in compress.COMMANDS:
-    app.command(name, cls=Command)(command)
-app.command("export", cls=Command)(export.export)
+    app.command(name, cls=CodeCommand)(command)
+app.command("export", cls=CodeCommand)(export.export)
 app.command("bench", cls=Command)(bench.bench)
-app.command("predict", cls=Command)(predict.predict)
+app.command("predict", cls=CodeCommand)(predict.predict)
 app.add_typer(zoo.app, name="zoo", help="The networks: list them, show one.", cls=Group)
 app.add_typer(config.app, name="config", help="Settings: show each value and its source.")
 app.command("doctor", cls=Command)(doctor.doctor)

@@ -28,7 +28,11 @@ __all__ = ["Settings", "Value", "commands_of", "default_map", "read_settings"]
 PROJECT_FILE, OWN_FILE = "pyproject.toml", "compressor.toml"
 MAX_BYTES = 1 << 20
 OWN_TABLES = frozenset({"gate"})  # read by the command itself
-NEVER = frozenset({"help", "quiet", "verbose", "version", "install_completion", "show_completion"})
+# Not settings; and what lets code run is said on the command line, not by a file that lies there.
+NEVER = frozenset(
+    {"help", "quiet", "verbose", "version", "install_completion", "show_completion"}
+    | {"own_network", "allow_code", "live"}
+)
 PLACES = frozenset({"data"})  # options that name a file or a folder, or something else
 
 

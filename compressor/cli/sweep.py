@@ -16,9 +16,11 @@ from compressor.cli.options import (
     CropSeconds,
     FrontEnd,
     LearningRate,
+    Model,
     ModelArgs,
     Precision,
     Settings,
+    TrainData,
 )
 from compressor.errors import ConfigError, UsageError
 
@@ -133,15 +135,9 @@ def make_experiment(
 
 def sweep(
     *,
-    model: Annotated[str, typer.Option(help="Network of the zoo.")] = "seresnet18",
+    model: Model = "seresnet18",
     model_arg: ModelArgs = None,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            help="Data set: a folder (TAU layout, ESC-50, labels) or CSV file; "
-            "default: the embedded synthetic scenes."
-        ),
-    ] = None,
+    data: TrainData = None,
     folds: Annotated[
         str | None, typer.Option(help="Folds: 1:5 or 1,2. Default: the data set's own.")
     ] = None,
@@ -228,6 +224,11 @@ def sweep(
 
     Results go to the run folder: one JSON file a job, results.csv, results.json and report.html.
     Exit codes: 0 done, 2 bad usage, 3 some points failed (all others are kept).
+
+    Examples:
+      compressor sweep --prune 0.5:0.8
+      compressor sweep --data DIR --model dsmn_seg --seeds 0:2 --prune 0.5,0.6,0.7
+      compressor sweep --model mypackage.networks:build --quantize int8-ptq
     """
     from compressor import runtime
     from compressor.sweep.plan import (

@@ -15,9 +15,11 @@ from compressor.cli.options import (
     CropSeconds,
     FrontEnd,
     LearningRate,
+    Model,
     ModelArgs,
     Precision,
     Settings,
+    TrainData,
 )
 from compressor.cli.sweep import make_experiment
 
@@ -27,11 +29,9 @@ __all__ = ["train"]
 def train(
     out: Annotated[Path, typer.Argument(metavar="MODEL.pt", help="Where to write the network.")],
     *,
-    model: Annotated[str, typer.Option(help="Network of the zoo.")] = "seresnet18",
+    model: Model = "seresnet18",
     model_arg: ModelArgs = None,
-    data: Annotated[
-        str | None, typer.Option(help="Data set; default: the embedded synthetic scenes.")
-    ] = None,
+    data: TrainData = None,
     fold: Annotated[int | None, typer.Option(help="Fold. Default: the data set's own.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of weights, order and augmentation.")] = 0,
     epochs: Annotated[int | None, typer.Option(help="Epochs.")] = None,
@@ -53,6 +53,10 @@ def train(
     """Train a network on a data set's training part and evaluate it on its test part.
 
     The settings are those of `compressor sweep`: the file can stand for its dense network.
+
+    Examples:
+      compressor train dense.pt --epochs 40
+      compressor train mine.pt --model mypackage.networks:build --data DIR
     """
     from compressor import provenance, runtime
 
