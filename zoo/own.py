@@ -1,8 +1,8 @@
 """Networks of a user's own, by the name of their code: `package.module:function`.
 
 The function takes what it needs of `num_classes`, `in_channels`, `mels` and `frames` by name and
-returns a module that maps (N, channel, mel band, frame) to logits (N, classes). `@network(...)` says
-what differs from the defaults.
+returns a module that maps (N, channel, mel band, frame) to logits (N, classes). `@network(...)`
+says what differs from the defaults.
 
 Code is run only for those who name it: `allow` imports it in this process. A model file that names
 such a network runs nothing, it is refused until its network was allowed.

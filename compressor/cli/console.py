@@ -1,8 +1,8 @@
 """What the commands print with: progress on stderr, tables on stdout, errors in one line.
 
-On a terminal progress is a bar with a rate and an estimate; in a pipe, in CI and under NO_COLOR it
-is one line a finished job, so that logs stay readable. `-q` keeps progress and notes back, `-v` adds
-what is otherwise left unsaid.
+On a terminal progress is a bar with a rate and an estimate; in a pipe, in CI and under NO_COLOR
+it is one line a finished job, so that logs stay readable. `-q` keeps progress and notes back, `-v`
+adds what is otherwise left unsaid.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 __all__ = [
     "PIPE_WIDTH",
     "Progress",
+    "bar",
     "detail",
     "fancy",
+    "is_quiet",
     "note",
     "on_progress",
     "progress",
@@ -47,6 +49,11 @@ def set_level(level: int) -> None:
 def verbose() -> bool:
     """Whether `-v` was given."""
     return _level > 0
+
+
+def is_quiet() -> bool:
+    """Whether `-q` was given."""
+    return _level < 0
 
 
 def fancy(stream: IO[str]) -> bool:

@@ -185,7 +185,7 @@ def _cores() -> Iterator[Finding]:
     if threads is not None:
         text += f", OMP_NUM_THREADS={threads}"
         if not threads.isdigit() or int(threads) > usable:
-            fix = f"unset OMP_NUM_THREADS, or set it to at most {usable}: more threads than cores wait"
+            fix = f"unset OMP_NUM_THREADS, or set it to at most {usable}"
             yield Finding("cores", "problem", text, fix)
             return
     yield Finding("cores", "ok", text)

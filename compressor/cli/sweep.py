@@ -284,6 +284,7 @@ def sweep(
         teacher="" if teacher == "none" else teacher,
         qat_epochs=qat_epochs,
     )
+    from compressor.cli.sweep_live import watch_of
     from compressor.sweep.runner import SweepConfig, default_out, run_sweep
 
     config = SweepConfig(
@@ -295,7 +296,7 @@ def sweep(
         year=year,
         from_scratch=from_scratch,
         command=("compressor", *sys.argv[1:]),
-        live=sys.stderr.isatty(),
+        live=console.fancy(sys.stderr),
     )
     if dry_run:
         from compressor.sweep.preview import preview_sweep
@@ -304,7 +305,7 @@ def sweep(
         return
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # CI ends jobs with it: end in order
     try:
-        result = run_sweep(config, console)  # the module is a `Watch`
+        result = run_sweep(config, watch_of(config.out, year))
     except KeyboardInterrupt:
         text = f"interrupted; what is finished is kept: the same command goes on in {config.out}"
         console.note(text)
@@ -329,12 +330,17 @@ def _print_plan(preview: Preview) -> None:
 
 def _print_results(result: SweepResult, out: Path) -> None:
     """Table, findings, failures, and the report's path as the last line."""
-    from compressor.cli.sweep_table import findings, table, title
+    from compressor.cli.sweep_table import curves, findings, headline, table, title
+    from compressor.cli.text import screen_width, wrapped
 
     if result.results["summary"]["groups"]:
-        print(title(result.results))
-        console.stdout().print(table(result.results))
-        for line in findings(result.results):
+        screen, width = console.stdout(), screen_width()
+        for line in wrapped([headline(result.results), title(result.results)], width):
+            print(line)
+        screen.print(table(result.results, screen.width))
+        fancy = console.fancy(sys.stdout)
+        print("\n".join([*curves(result.results, width, drawn=fancy), ""]))
+        for line in wrapped(findings(result.results), width):
             print(line)
     for job_id, error in result.failed.items():
         console.note(f"failed: {job_id}: {error}")
