@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Protocol
 
+from compressor.cli.text import screen_width
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.live import Live
@@ -82,8 +84,8 @@ def stdout() -> Console:
 
     if fancy(sys.stdout):
         return Console(highlight=False)
-    width = None if sys.stdout.isatty() else PIPE_WIDTH  # a plain terminal has a width all the same
-    return Console(width=width, no_color=True, highlight=False)
+    # A plain terminal has a width all the same; in a pipe COLUMNS may give one.
+    return Console(width=screen_width() or PIPE_WIDTH, no_color=True, highlight=False)
 
 
 def detail(text: str) -> None:

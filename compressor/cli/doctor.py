@@ -250,12 +250,11 @@ def _optional() -> Iterator[Finding]:
 
 
 def _settings() -> Finding:
-    from compressor.cli.main import app
-    from compressor.cli.settings import commands_of, read_settings
+    from compressor.cli.settings import commands_of, read_settings, root
 
     try:
         settings = read_settings()
-        every = dict(commands_of(typer.main.get_command(app)))
+        every = dict(commands_of(root()))
         settings.check_top({" ".join(path): each for path, each in every.items()})
         for path, command in every.items():
             settings.of(path, command)

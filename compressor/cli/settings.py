@@ -23,7 +23,7 @@ from typing import Any
 
 from compressor.errors import ConfigError, UnknownNameError
 
-__all__ = ["Settings", "Value", "commands_of", "default_map", "read_settings"]
+__all__ = ["Settings", "Value", "commands_of", "default_map", "read_settings", "root"]
 
 PROJECT_FILE, OWN_FILE = "pyproject.toml", "compressor.toml"
 MAX_BYTES = 1 << 20
@@ -203,6 +203,15 @@ def commands_of(group: Any, before: tuple[str, ...] = ()) -> Iterator[tuple[tupl
             yield from commands_of(command, (*before, name))
         else:
             yield (*before, name), command
+
+
+def root() -> Any:
+    """The root of all commands, as the parser sees it."""
+    import typer
+
+    from compressor.cli.main import app
+
+    return typer.main.get_command(app)
 
 
 def default_map(settings: Settings, group: Any, command: str) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def _cells(results: Mapping[str, Any]) -> tuple[list[str], set[str], list[list[s
                 _spread(group["accuracy"], scale=100.0, digits=1),
                 _spread(group["log_loss"], scale=1.0, digits=3),
                 _verdict(group["verdicts"]),
-                "–" if tightest is None else f"{tightest['headroom_percent']:+.0f} %",
+                "–" if tightest is None else f"{room_of(tightest):+.0f} %",
             ]
         )
     return names, set(left), rows
@@ -109,9 +109,17 @@ def tightest_check(points: Sequence[Mapping[str, Any]], year: int) -> Mapping[st
         for verdict in point["verdicts"]
         if verdict["year"] == year
         for check in verdict["checks"]
-        if check.get("headroom_percent") is not None
+        if room_of(check) is not None
     ]
-    return min(checks, key=lambda check: check["headroom_percent"], default=None)
+    return min(checks, key=lambda check: room_of(check) or 0.0, default=None)
+
+
+def room_of(check: Mapping[str, Any]) -> float | None:
+    """The margin in percent of the limit; None where there is no number to compare."""
+    margin, limit = check.get("margin"), check.get("limit")
+    return (
+        None if margin is None or not isinstance(limit, int) or not limit else 100 * margin / limit
+    )
 
 
 def headline(results: Mapping[str, Any]) -> str:
@@ -137,7 +145,7 @@ def headline(results: Mapping[str, Any]) -> str:
     near = [(c, g) for g in known if (c := tightest_check(points_of(results, g), year)) is not None]
     if not near:
         return f"{word} {year}: {share}"
-    check, group = max(near, key=lambda pair: pair[0]["headroom_percent"])
+    check, group = max(near, key=lambda pair: room_of(pair[0]) or 0.0)
     return f"{word} {year}: {share}; nearest is {_called(group)}, {_margin(check)}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
@@ -11,8 +12,11 @@ BARS = "▁▂▃▄▅▆▇█"
 
 
 def screen_width() -> int | None:
-    """Columns of the terminal; None in a pipe, where lines stay whole for other programs."""
-    if not sys.stdout.isatty():
+    """Columns of the terminal; None in a pipe, where lines stay whole for other programs.
+
+    COLUMNS in the environment holds for both.
+    """
+    if not sys.stdout.isatty() and not os.environ.get("COLUMNS", "").isdigit():
         return None
     import shutil
 
