@@ -39,8 +39,9 @@ napoleon_use_ivar = True
 default_role = "code"  # single backticks in docstrings are names, as everywhere in the project
 
 
-def _plain(app, what, name, obj, options, lines) -> None:  # type: ignore[no-untyped-def]
+def _plain(*event) -> None:  # type: ignore[no-untyped-def]
     """Docstrings are plain text: `*` and `|` outside of backticks mark up nothing."""
+    lines = event[-1]
     for i, line in enumerate(lines):
         parts = line.split("`")
         parts[::2] = [re.sub(r"([*|])", r"\\\1", part) for part in parts[::2]]

@@ -72,7 +72,7 @@ def show(
 
 
 def _rows(name: str, command: Any, settings: Any, *, everything: bool) -> list[dict[str, Any]]:
-    from compressor.cli.settings import NEVER, key
+    from compressor.cli.settings import key, options_of
 
     given = settings.of(tuple(name.split()), command)
     return [
@@ -82,8 +82,8 @@ def _rows(name: str, command: Any, settings: Any, *, everything: bool) -> list[d
             "value": given[param.name].value if param.name in given else _default(param),
             "source": given[param.name].source if param.name in given else DEFAULT,
         }
-        for param in command.params
-        if param.name not in NEVER and (everything or param.name in given)
+        for param in options_of(command)
+        if everything or param.name in given
     ]
 
 

@@ -74,14 +74,21 @@ class Settings:
             UnknownNameError: a key that is no option of the command; names the closest.
             ConfigError: a value of a kind that no option takes.
         """
-        known = {key(param): param for param in command.params if param.name not in NEVER}
-        common = {k: v for k, v in self.table.items() if k in known and not isinstance(v, dict)}
+        if path[0] in OWN_TABLES:
+            return {}
+        known = {key(param): param for param in options_of(command)}
+        common = {
+            name: value
+            for name, value in self.table.items()
+            if name in known
+            and not isinstance(value, dict)
+            # above all commands a model is a network; some commands call a file so
+            and not (name == "model" and is_path(known[name]))
+        }
         found = {name: self._value(name, known[name], value) for name, value in common.items()}
         table: Any = self.table
         for name in path:
             table = table.get(name, {}) if isinstance(table, dict) else {}
-        if path[0] in OWN_TABLES:
-            return {known[name].name: value for name, value in found.items()}
         if not isinstance(table, dict):
             raise ConfigError(f"{self.file}: {self._name(path)} = {table!r} must be a table")
         for name, value in table.items():
@@ -99,12 +106,7 @@ class Settings:
         Raises:
             UnknownNameError: a name that is no command and no option of any; names the closest.
         """
-        options = {
-            key(param)
-            for command in commands.values()
-            for param in command.params
-            if param.name not in NEVER
-        }
+        options = {key(param) for command in commands.values() for param in options_of(command)}
         names = {name.split()[0] for name in commands}
         for name, value in self.table.items():
             if name not in (names if isinstance(value, dict) else options):
@@ -144,10 +146,18 @@ class Settings:
         return str(there) if is_path(param) else text
 
 
+def options_of(command: Any) -> list[Any]:
+    """What of a command can be set: its options, not its arguments."""
+    return [
+        param
+        for param in command.params
+        if param.name not in NEVER and param.param_type_name == "option"
+    ]
+
+
 def key(param: Any) -> str:
     """How an option is written in the file: the long option without its dashes."""
-    longest = max(param.opts, key=len)
-    return str(longest).lstrip("-") if longest.startswith("-") else str(param.name)
+    return str(max(param.opts, key=len)).lstrip("-")
 
 
 def is_path(param: Any) -> bool:
