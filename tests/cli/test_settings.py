@@ -120,7 +120,11 @@ def test_no_file_lets_code_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     for path, command in commands_of(root()):
         given = settings.of(path, command)
         assert not given.keys() & {"own_network", "allow_code", "live"}, path
-    assert settings.of(("sweep",), dict(commands_of(root()))[("sweep",)])["model"].value
+    commands = dict(commands_of(root()))
+    for name in ("sweep", "train"):
+        assert settings.of((name,), commands[(name,)])["model"].value == "evil:build"
+    for name in ("gate", "slim", "audit"):  # a file there, or a permission
+        assert settings.of((name,), commands[(name,)]) == {}
 
 
 def test_nearest_file(tmp_path: Path) -> None:
