@@ -68,7 +68,9 @@ def show(
         record = {"schema": 1, "file": file, "settings": rows}
         print(json.dumps(record, indent=2, ensure_ascii=False))
         return
-    print("\n".join(_text(settings, rows, named=bool(wanted))))
+    from compressor.cli.text import screen_width, wrapped
+
+    print("\n".join(wrapped(_text(settings, rows, named=bool(wanted)), screen_width())))
 
 
 def _rows(name: str, command: Any, settings: Any, *, everything: bool) -> list[dict[str, Any]]:
@@ -99,8 +101,10 @@ def _text(settings: Any, rows: list[dict[str, Any]], *, named: bool) -> list[str
     from compressor.cli.text import fitted, screen_width
 
     if settings.file is None:
-        lines = ["no settings file: neither [tool.compressor] in a pyproject.toml nor a"]
-        lines = [f"{lines[0]} compressor.toml, here or above"]
+        lines = [
+            "no settings file: neither [tool.compressor] in a pyproject.toml nor a "
+            "compressor.toml, here or above"
+        ]
     else:
         lines = [f"settings: {settings.file}"]
     if "gate" in settings.table:

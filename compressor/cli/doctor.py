@@ -100,7 +100,7 @@ def _lines(found: list[Finding]) -> Iterator[str]:
     yield ""
     width = screen_width()
     rows = [[each.status, each.name, each.found] for each in found]
-    indent = max(len(row[1]) for row in rows) + 11
+    indent = sum(max(len(row[column]) for row in rows) + 2 for column in (0, 1))
     for line in fitted(["", "", ""], rows, {0, 1, 2}, None, []):
         if not line:
             continue
@@ -231,7 +231,7 @@ def _embedded_set() -> Iterator[Finding]:
         scenes = _cache() / "scenes"
     except CompressorError:
         return  # said above
-    there = sorted(path.name for path in scenes.iterdir()) if scenes.is_dir() else []
+    there = sorted(path.name for path in scenes.glob("[!.]*")) if scenes.is_dir() else []
     yield Finding(
         "embedded set",
         "ok",
