@@ -103,7 +103,7 @@ def audit(
     from compressor.audit.discover import find_models
     from compressor.cli.audit_inputs import parse_shapes
     from compressor.cli.audit_run import Request, outcomes, read_rules
-    from compressor.cli.text import printable
+    from compressor.cli.text import nearby, printable
 
     if output not in FORMATS:
         raise UnknownNameError("output format", output, FORMATS)
@@ -128,7 +128,8 @@ def audit(
     done: list[Outcome] = []
     for outcome in outcomes(targets, request, live=live):
         if outcome.error is not None:
-            _say(f"error: {_located(outcome, alone=len(targets) == 1)}")
+            said = _located(outcome, alone=len(targets) == 1)
+            _say(f"error: {said}{nearby(said, [outcome.file])}")
         if output == "text":
             print("\n".join(map(printable, _text(outcome, request, layers, first=not done))))
         done.append(outcome)

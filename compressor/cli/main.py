@@ -100,7 +100,9 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except CompressorError as error:
-        _show(str(error))
+        from compressor.cli.text import nearby
+
+        _show(f"{error}{nearby(str(error), sys.argv[1:])}")
         sys.exit(error.exit_code)
     except typer.TyperException as error:
         show_usage_error(error)

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-__all__ = ["columns", "fitted", "printable", "screen_width", "spark", "wrapped"]
+__all__ = ["columns", "fitted", "nearby", "printable", "screen_width", "spark", "wrapped"]
 
 BARS = "▁▂▃▄▅▆▇█"
 
@@ -56,6 +56,35 @@ def fitted(
         if width is None or len(gone) == len(spare) or max(map(len, lines)) <= width:
             return lines
         gone.add(spare[len(gone)])
+
+
+def nearby(message: str, given: Iterable[str]) -> str:
+    """What a mistyped file name probably meant, as the end of an error message.
+
+    Args:
+        message: the error's; only "No such file or directory" is looked into.
+        given: words of the command line.
+
+    Returns:
+        "; did you mean PATH?", or "" where nothing is close.
+    """
+    if "No such file or directory" not in message:
+        return ""
+    import difflib
+    from pathlib import Path
+
+    for word in given:
+        path = Path(word)
+        if word.startswith("-") or path.exists() or path.name not in message:
+            continue
+        try:
+            names = [entry.name for entry in path.parent.iterdir()]
+        except OSError:
+            continue
+        close = difflib.get_close_matches(path.name, names, n=3, cutoff=0.7)
+        if close:
+            return f"; did you mean {', '.join(str(path.parent / name) for name in close)}?"
+    return ""
 
 
 def spark(values: Sequence[float | None]) -> str:

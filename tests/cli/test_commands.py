@@ -81,6 +81,24 @@ def test_mistakes_are_one_line_with_the_closest_name(
     assert all(line.startswith("see ") and line.endswith(" --help") for line in rest)
 
 
+@pytest.mark.parametrize("command", ["audit", "cast"])
+def test_a_mistyped_file_name(
+    command: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "dense-42.pt").write_text("")
+    code, _, err = run_main(monkeypatch, capsys, command, "models/dnese-42.pt")
+    assert code in (2, 3)
+    assert err.startswith("error: ")
+    assert err.strip().endswith("; did you mean models/dense-42.pt?")
+    _, _, err = run_main(monkeypatch, capsys, command, "models/else.pt")
+    assert "did you mean" not in err
+
+
 def test_no_command_shows_the_help(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
