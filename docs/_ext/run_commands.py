@@ -176,7 +176,7 @@ def _fill(app: Sphinx, doctree: nodes.document) -> None:
     for block, output in zip(found, printed, strict=True):
         text = block.rawsource
         if block["kind"] == "run":
-            commands = "\n".join(f"$ {line}" for line in text.splitlines())
+            commands = "$ " + text.replace("\\\n", "\\\0").replace("\n", "\n$ ").replace("\0", "\n")
             lines = output.splitlines()
             if block["head"] and len(lines) > block["head"]:
                 lines = [*lines[: block["head"]], "[...]"]
