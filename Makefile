@@ -9,7 +9,7 @@ SWEEP_ARGS ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help env sweep test test-all lint format bench constraints clean
+.PHONY: help env sweep test test-all lint format bench docs constraints clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,8 +45,11 @@ format: env ## let ruff rewrite the files
 bench: env ## the benchmarks; they print ratios
 	for file in tests/benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
 
+docs: env ## the site, in site/; the tutorial's commands run when they changed
+	$(BIN)/python -m sphinx -E -W --keep-going docs site
+
 constraints: ## pin what is installed in .venv now
 	$(BIN)/python -m pip freeze --exclude-editable | sed -E 's/\+cpu$$//' > constraints.txt
 
 clean: ## remove the environment and what runs left
-	rm -rf .venv runs build dist *.egg-info
+	rm -rf .venv runs build dist site *.egg-info

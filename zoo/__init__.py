@@ -12,18 +12,22 @@ from zoo import (  # each import registers the networks of one paper
     scut2023,
     speakin2021,
 )
+from zoo.own import allow, is_own, network
 from zoo.registry import ModelEntry, Reported, build, entry, list_models, register_model
 
 __all__ = [
     "ModelEntry",
     "Reported",
+    "allow",
     "baselines",
     "build",
     "bupt2020",
     "cpmobile2024",
     "deepsound2021",
     "entry",
+    "is_own",
     "list_models",
+    "network",
     "pku2022",
     "register_model",
     "scut2023",

@@ -97,6 +97,9 @@ class ModelEntry:
 
 _REGISTRY: dict[str, ModelEntry] = {}
 
+OWN: dict[str, ModelEntry] = {}
+"""Networks of a user's own that were allowed in this process (`zoo.own`)."""
+
 
 def register_model(
     *,
@@ -160,8 +163,13 @@ def entry(name: str) -> ModelEntry:
         UnknownNameError: no network of that name; the message offers close matches.
     """
     try:
-        return _REGISTRY[name]
+        return OWN[name] if name in OWN else _REGISTRY[name]
     except (KeyError, TypeError):
+        if isinstance(name, str) and ":" in name:
+            raise UsageError(
+                f"network {name!r} is code, which runs only for those who name it: give "
+                f"--model {name} (in Python: zoo.allow({name!r})) if it is yours"
+            ) from None
         raise UnknownNameError("network", str(name), list_models()) from None
 
 

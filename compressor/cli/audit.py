@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from compressor.cli import names
 from compressor.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -19,13 +20,13 @@ FORMATS = ("text", "json")
 
 def audit(
     files: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="FILE...",
             help="Model files (.pt, .pt2, .onnx, .tflite, .safetensors, .h5, .keras; told by their "
             "content, never executed) and folders of them; module:factory with --allow-code.",
         ),
-    ],
+    ] = None,
     *,
     input_shape: Annotated[
         list[str] | None,
@@ -34,12 +35,28 @@ def audit(
             help="Count on this input, batch axis first; repeat it (or use ;) for several inputs.",
         ),
     ] = None,
+    live: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="NAME",
+            help="Audit a network as it is built, before any training: a name of the zoo, or your "
+            "own package.module:function.",
+            autocompletion=names.models,
+        ),
+    ] = None,
     year: Annotated[
         str | None,
-        typer.Option(help="Rules to check: 2020 to 2025; all (the default) is for information."),
+        typer.Option(
+            help="Rules to check: 2020 to 2025; all (the default) is for information.",
+            autocompletion=names.years,
+        ),
     ] = None,
     rules: Annotated[
-        list[str] | None, typer.Option(metavar="MY.toml", help="A rule file of your own.")
+        list[str] | None,
+        typer.Option(
+            metavar="MY.toml", help="A rule file of your own.", autocompletion=names.rules
+        ),
     ] = None,
     convention: Annotated[
         str, typer.Option(help="Convention of the layer table: strict or nessi (official).")
@@ -47,7 +64,9 @@ def audit(
     arch: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="Network of bare weights: a zoo name, or module:factory."
+            metavar="NAME",
+            help="Network of bare weights: a zoo name, or module:factory.",
+            autocompletion=names.models,
         ),
     ] = None,
     allow_code: Annotated[
@@ -75,13 +94,16 @@ def audit(
     Exit code: 0 pass, 1 a budget of --year or --rules failed or is in doubt, 2 usage, 3 not
     measurable.
 
-    Example: compressor audit model.pt --year 2023 --layers
+    Examples:
+      compressor audit model.pt --year 2023 --layers
+      compressor audit before.onnx after.onnx --compare before.onnx
+      compressor audit --model mypackage.networks:build --input-shape 1,1,40,51
     """
     from compressor.audit import CONVENTIONS
     from compressor.audit.discover import find_models
     from compressor.cli.audit_inputs import parse_shapes
     from compressor.cli.audit_run import Request, outcomes, read_rules
-    from compressor.cli.text import printable
+    from compressor.cli.text import nearby, printable
 
     if output not in FORMATS:
         raise UnknownNameError("output format", output, FORMATS)
@@ -97,13 +119,17 @@ def audit(
         run=allow_code,
         base=compare,
     )
-    found = find_models(map(Path, files))
+    if not files and live is None:
+        raise UsageError("name a model file or a folder of them, or a network with --model")
+    found = find_models(map(Path, files or []))
+    targets: list[str | Path] = [*found.files] if live is None else [live, *found.files]
     if accuracy is not None or against:
-        request = _placing(request, accuracy, against, len(found.files))
+        request = _placing(request, accuracy, against, len(targets))
     done: list[Outcome] = []
-    for outcome in outcomes(found.files, request):
+    for outcome in outcomes(targets, request, live=live):
         if outcome.error is not None:
-            _say(f"error: {_located(outcome, alone=len(found.files) == 1)}")
+            said = _located(outcome, alone=len(targets) == 1)
+            _say(f"error: {said}{nearby(said, [outcome.file])}")
         if output == "text":
             print("\n".join(map(printable, _text(outcome, request, layers, first=not done))))
         done.append(outcome)

@@ -107,8 +107,15 @@ def ranking_of(rules: Sequence[Rules]) -> Rules:
     return rules[0] if len(rules) == 1 and rules[0].ranking else rules_for(RANKING_YEAR)
 
 
-def outcomes(files: Sequence[str | os.PathLike[str]], request: Request) -> Iterator[Outcome]:
+def outcomes(
+    files: Sequence[str | os.PathLike[str]], request: Request, *, live: str | None = None
+) -> Iterator[Outcome]:
     """Audits files one after the other; a file that cannot be measured gives an error and goes on.
+
+    Args:
+        files: paths.
+        request: what is asked of each.
+        live: the one of `files` that is the name of a network, built and counted as it is.
 
     Raises:
         UsageError: the only file cannot be counted as asked, or the base model cannot.
@@ -118,7 +125,8 @@ def outcomes(files: Sequence[str | os.PathLike[str]], request: Request) -> Itera
     for file in files:
         name = os.fspath(file)
         try:
-            yield _outcome(name, _measure(name, request), request, base)
+            result = _measure_live(name, request) if name == live else _measure(name, request)
+            yield _outcome(name, result, request, base)
         except CompressorError as error:
             if len(files) == 1 and isinstance(error, UsageError):
                 raise
@@ -133,6 +141,37 @@ def _measure(file: str, request: Request) -> AuditResult:
     return audit(
         file, input_shape=shapes, convention=request.convention, run=request.run, arch=arch
     )
+
+
+def _measure_live(name: str, request: Request) -> AuditResult:
+    """Builds a network of the zoo or of the user's own code and counts it.
+
+    Its input is the segment of the one year that is asked for, otherwise its own, under its own
+    front-end.
+    """
+    import inspect
+
+    import zoo
+    from compressor.audio.logmel import preset
+
+    entry = zoo.entry(zoo.allow(name))
+    segments = {rule.segment_s for rule in request.rules}
+    seconds = (segments.pop() if len(segments) == 1 else None) or entry.segment_s
+    sizes: dict[str, int] = {}
+    shape = entry.input_shape
+    if request.shapes is not None and len(request.shapes[0]) == 4:
+        shape = request.shapes[0][1:4]  # type: ignore[assignment] - three sizes, as just seen
+    elif zoo.is_own(name) or seconds != entry.segment_s:
+        channels, mels, frames = preset(entry.front_end).shape(seconds)
+        shape = (channels, frames, mels) if entry.layout == "CTF" else (channels, mels, frames)
+    if shape != entry.input_shape or zoo.is_own(name):
+        channels, mels, frames = shape if entry.layout == "CFT" else (shape[0], shape[2], shape[1])
+        given = {"in_channels": channels, "mels": mels, "frames": frames}
+        accepted = inspect.signature(entry.builder).parameters
+        sizes = {key: size for key, size in given.items() if key in accepted}
+    model = zoo.build(name, entry.num_classes, **sizes).eval()
+    shapes = request.shapes or ((1, *shape),)
+    return audit(model, input_shape=shapes, convention=request.convention)
 
 
 def _outcome(file: str, result: AuditResult, request: Request, base: AuditResult | None) -> Outcome:

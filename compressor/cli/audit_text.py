@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from compressor.audit.rules import EVIDENCE
-from compressor.cli.text import columns, printable
+from compressor.cli.text import fitted, printable, screen_width, wrapped
 
 if TYPE_CHECKING:
     from compressor.audit import AuditResult, Check, Verdict
@@ -18,29 +17,6 @@ WORDS = {"pass": "PASS", "fail": "FAIL", "depends": "DEPENDS", "unknown": "UNKNO
 WORST_FIRST = ("fail", "unknown", "depends", "pass")
 MAX_LABEL = 12
 BARE_WEIGHTS = frozenset({"state-dict", "safetensors", "keras"})
-
-
-def screen_width() -> int | None:
-    """Columns of the terminal; None in a pipe, where lines stay whole for other programs."""
-    if not sys.stdout.isatty():
-        return None
-    import shutil
-
-    return shutil.get_terminal_size().columns
-
-
-def wrapped(lines: Iterable[str], width: int | None) -> Iterator[str]:
-    """Breaks long lines at spaces, the rest indented; as they are without a width."""
-    if width is None:
-        yield from lines
-        return
-    import textwrap
-
-    for line in lines:
-        if len(line) <= width:
-            yield line
-        else:
-            yield from textwrap.wrap(line, max(width, 20), subsequent_indent="  ")
 
 
 def audit_lines(
@@ -158,24 +134,7 @@ def _limits(found: Sequence[Verdict], width: int | None) -> list[str]:
     left = {1, 2, 7}
     if not marks:
         header, rows = header[:-1], [row[:-1] for row in rows]
-    return _fitted(header, rows, left, width, [6])
-
-
-def _fitted(
-    header: list[str], rows: list[list[str]], left: set[int], width: int | None, spare: list[int]
-) -> list[str]:
-    """Aligned columns; on a narrow terminal without the ones that can be spared, in that order."""
-    gone: set[int] = set()
-    while True:
-        kept = [index for index in range(len(header)) if index not in gone]
-        lines = columns(
-            [header[index] for index in kept],
-            [[row[index] for index in kept] for row in rows],
-            left={kept.index(index) for index in left & set(kept)},
-        )
-        if width is None or len(gone) == len(spare) or max(map(len, lines)) <= width:
-            return lines
-        gone.add(spare[len(gone)])
+    return fitted(header, rows, left, width, [6])
 
 
 def _figures(result: AuditResult) -> Iterator[str]:
@@ -249,7 +208,7 @@ def _layers(result: AuditResult, width: int | None) -> list[str]:
     header = ["layer", "kind", "parameters", "not zero", "bytes"]
     header += ["MACs official" if official else "MACs", "output", "dtype"]
     # What says least goes first where the terminal is narrow.
-    return _fitted(header, [*rows, total], {0, 1, 6, 7}, width, [7, 3, 1, 6])
+    return fitted(header, [*rows, total], {0, 1, 6, 7}, width, [7, 3, 1, 6])
 
 
 def _number(value: int | str | None) -> str:

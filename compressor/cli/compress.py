@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from compressor.cli import names
 from compressor.cli.compress_options import (
     Cache,
     Data,
@@ -40,7 +41,8 @@ def compress(
     model: Model,
     *,
     recipe: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Recipe, TOML or .json.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Recipe, TOML or .json.", autocompletion=names.recipes),
     ] = None,
     slim: Annotated[
         float | None, typer.Option(metavar="RATIO", help="Remove channels by this ratio.")

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from compressor.cli import names
 from compressor.cli.options import Cache
 
 __all__ = [
@@ -38,7 +39,8 @@ Data = Annotated[
     str | None,
     typer.Option(
         help="Clips to train and measure on: a folder, a CSV list or 'synthetic'. Without it "
-        "nothing is trained and no accuracy is measured."
+        "nothing is trained and no accuracy is measured.",
+        autocompletion=names.data_sets,
     ),
 ]
 Fold = Annotated[int | None, typer.Option(help="Fold of the data. Default: its own first one.")]
@@ -57,7 +59,12 @@ TargetBytes = Annotated[
     int | None, typer.Option(help="Prune to at most so many bytes, as the last step stores them.")
 ]
 Fit = Annotated[
-    str | None, typer.Option(metavar="RULES", help="Prune to the limits of dcase2023 or a file.")
+    str | None,
+    typer.Option(
+        metavar="RULES",
+        help="Prune to the limits of dcase2023 or a file.",
+        autocompletion=names.fits,
+    ),
 ]
 Importance = Annotated[
     str | None,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from compressor.cli import console
+from compressor.cli.commands import INTERRUPTED
 from compressor.errors import UsageError
 from compressor.recipe import Recipe
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from compressor.engine import StepRecord
 
 __all__ = ["run_recipe"]
-
-INTERRUPTED = 130  # exit code: 128 + SIGINT, as shells have it
 
 
 def _out(model: Path, out: Path | None, word: str) -> Path:
@@ -124,18 +123,29 @@ def run_recipe(
         }
         print(json.dumps(record, indent=2, ensure_ascii=False))
     else:
-        print("\n".join([*_text(records), "", str(target)]))
+        print("\n".join([_verdict(target), "", *_text(records), "", str(target)]))
+
+
+def _verdict(path: Path) -> str:
+    """What each year says of the written file, as `compressor audit` says it."""
+    from compressor.audit import audit, verdicts
+    from compressor.cli.audit_text import headline
+    from compressor.cli.text import printable, screen_width, wrapped
+
+    text = printable(headline(verdicts(audit(path))))
+    return "\n".join(wrapped([text], screen_width()))
 
 
 def _text(records: Sequence[StepRecord]) -> Iterator[str]:
     """One row a step, the network as it was first; then notes."""
-    from compressor.cli.text import columns
+    from compressor.cli.text import fitted, screen_width, wrapped
 
+    width = screen_width()
     first = records[0]
     rows = [_row("(as it was)", first.audit_before, first.accuracy_before, None)]
     rows += [_row(r.kind, r.audit_after, r.accuracy_after, r.seconds) for r in records]
     header = ["step", "parameters", "not zero", "bytes", "MACs", "accuracy %", "log loss", "s"]
-    yield from columns(header, rows, left={0})
+    yield from fitted(header, rows, {0}, width, [7, 2, 6])
     lines = [f"{record.kind}: {note}" for record in records for note in record.notes]
     for record in records:
         if "rules" in record.facts:
@@ -154,7 +164,7 @@ def _text(records: Sequence[StepRecord]) -> Iterator[str]:
         lines.append("no accuracy: give --data")
     if lines:
         yield ""
-        yield from lines
+        yield from wrapped(lines, width)
 
 
 def _row(name: str, figures: Any, scores: Any, seconds: float | None) -> list[str]:

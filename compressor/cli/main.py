@@ -15,6 +15,9 @@ from compressor.cli import (
     audit,
     bench,
     compress,
+    config,
+    console,
+    doctor,
     export,
     gate,
     predict,
@@ -27,13 +30,18 @@ from compressor.cli import (
     train,
     zoo,
 )
+from compressor.cli.commands import INTERRUPTED, CodeCommand, Command, Group, show_usage_error
 from compressor.errors import CompressorError
+
+INTERNAL = 3  # exit code of a mistake of ours: nothing was measured
 
 app = typer.Typer(
     name="compressor",
+    cls=Group,
     help="Model compression and complexity audit for low-complexity acoustic scene classification.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
+    # Boxes and colours for a terminal; in a pipe plain text, which also spares the import of rich.
+    rich_markup_mode="rich" if console.fancy(sys.stdout) else None,
 )
 
 
@@ -45,45 +53,88 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: bool = typer.Option(
         False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
     ),
+    quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress and no notes."),
+    verbose: bool = typer.Option(False, "--verbose", "-v", help="Say more."),
 ) -> None:
     """Model compression and complexity audit for low-complexity acoustic scene classification."""
+    console.set_level(-1 if quiet else 1 if verbose else 0)
+    command = context.invoked_subcommand
+    if command in WITHOUT_SETTINGS or "--help" in sys.argv:
+        return
+    from compressor.cli.settings import default_map, read_settings
+
+    settings = read_settings()
+    if settings.file is not None and command is not None:
+        context.default_map = default_map(settings, context.command, command)
 
 
-app.command("audit")(audit.audit)
-app.command("gate")(gate.gate)
-app.command("rank")(rank.rank)
-app.add_typer(submission.app, name="submission", help="Submission packages: write a skeleton.")
-app.command("sweep")(sweep.sweep)
-app.command("report")(report.report)
-app.command("train")(train.train)
-app.add_typer(recipe.app, name="recipe", help="Training recipes: list, show, copy, check.")
-app.command("reproduce")(reproduce.reproduce)
+WITHOUT_SETTINGS = ("config", "doctor")  # they look at the settings file, whatever is wrong with it
+
+app.command("audit", cls=Command)(audit.audit)
+app.command("gate", cls=Command)(gate.gate)
+app.command("rank", cls=Command)(rank.rank)
+app.add_typer(
+    submission.app, name="submission", help="Submission packages: write a skeleton.", cls=Group
+)
+app.command("sweep", cls=Command)(sweep.sweep)
+app.command("report", cls=Command)(report.report)
+app.command("train", cls=Command)(train.train)
+app.add_typer(
+    recipe.app, name="recipe", help="Training recipes: list, show, copy, check.", cls=Group
+)
+app.command("reproduce", cls=Command)(reproduce.reproduce)
 for name, command in compress.COMMANDS:
-    app.command(name)(command)
-app.command("export")(export.export)
-app.command("bench")(bench.bench)
-app.command("predict")(predict.predict)
-app.add_typer(zoo.app, name="zoo", help="The networks: list them, show one.")
+    app.command(name, cls=CodeCommand)(command)
+app.command("export", cls=CodeCommand)(export.export)
+app.command("bench", cls=Command)(bench.bench)
+app.command("predict", cls=CodeCommand)(predict.predict)
+app.add_typer(zoo.app, name="zoo", help="The networks: list them, show one.", cls=Group)
+app.add_typer(config.app, name="config", help="Settings: show each value and its source.")
+app.command("doctor", cls=Command)(doctor.doctor)
+for group in app.registered_groups:  # those of other files are made without our class
+    assert group.typer_instance is not None
+    for each in group.typer_instance.registered_commands:
+        each.cls = Command
 
 
 def main() -> None:
-    """Run the command line; errors of the project become one line and their exit code."""
+    """Run the command line; every error becomes one line and its exit code, never a traceback."""
     try:
-        app()
+        code = app(standalone_mode=False)
     except CompressorError as error:
-        from compressor.cli.text import printable
+        from compressor.cli.text import nearby
 
-        print(printable(f"error: {error}"), file=sys.stderr)
+        _show(f"{error}{nearby(str(error), sys.argv[1:])}")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted; finished results are kept", file=sys.stderr)
-        sys.exit(130)
+    except typer.TyperException as error:
+        show_usage_error(error)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:  # `compressor ... | head`: the reader has gone, that is no error
         sys.stderr.close()
         sys.exit(0)
+    except Exception as error:
+        if console.verbose():
+            raise
+        first = (str(error).strip().splitlines() or [""])[0]
+        _show(
+            f"{type(error).__name__}: {first[:300]}; this is a mistake of compressor, not yours: "
+            "-v shows where, please report it"
+        )
+        sys.exit(INTERNAL)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _show(text: str) -> None:
+    from compressor.cli.text import printable
+
+    print(printable(f"error: {text}"), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,12 @@ set_option = Set
 
 @app.command("list")
 def list_(output: Format = "text") -> None:
-    """List the recipes and their variants."""
+    """List the recipes and their variants.
+
+    Examples:
+      compressor recipe list
+      compressor recipe list --format json
+    """
     from compressor.cli.text import columns
     from compressor.reproduce import list_recipes, load_recipe
 
@@ -58,7 +63,12 @@ def list_(output: Format = "text") -> None:
 
 @app.command()
 def show(name: Name, change: Set = None, output: Format = "text") -> None:
-    """Show a recipe as its file has it, with its notes; --set or JSON show it as it would run."""
+    """Show a recipe as its file has it, with its notes; --set or JSON show it as it would run.
+
+    Examples:
+      compressor recipe show scut2023
+      compressor recipe show deepsound2021:32 --format json
+    """
     from compressor.reproduce import load_recipe
     from compressor.reproduce.load import find_recipe
 
@@ -121,7 +131,11 @@ def copy(
         ),
     ] = False,
 ) -> None:
-    """Copy a recipe with its sources, to change it; use it with --recipe FILE.toml."""
+    """Copy a recipe with its sources, to change it; use it with --recipe FILE.toml.
+
+    Examples:
+      compressor recipe copy speakin2021 mine.toml
+    """
     from compressor.reproduce import load_recipe
     from compressor.reproduce.load import find_recipe
 
@@ -155,6 +169,10 @@ def check(name: Name, change: Set = None, output: Format = "text") -> None:
     """Try a recipe in seconds: shapes, one batch of made-up clips, the limits of its year.
 
     Exit codes: 0 passed, 1 a limit does not hold, 2 a bad value, 3 it cannot be run.
+
+    Examples:
+      compressor recipe check pku2022
+      compressor recipe check mine.toml
     """
     from compressor import runtime
     from compressor.reproduce import load_recipe

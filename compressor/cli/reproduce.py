@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from compressor.cli import console
+from compressor.cli.commands import INTERRUPTED
 from compressor.cli.options import Cache
 from compressor.cli.recipe import set_option
 from compressor.errors import UnknownNameError
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from reports.tables import Table
 
 __all__ = ["reproduce"]
-
-INTERRUPTED = 130  # exit code: 128 + SIGINT, as shells have it
 
 
 def reproduce(
@@ -68,7 +67,9 @@ def reproduce(
 
     The run folder gets results.json and, made from it, results.csv, table.md and report.html.
 
-    Example: compressor reproduce scut2023:model1 --data DIR --seeds 0:2 --budget-epochs 30
+    Examples:
+      compressor reproduce speakin2021 --budget-epochs 2
+      compressor reproduce scut2023:model1 --data DIR --seeds 0:2 --budget-epochs 30 --ablation
     """
     from compressor import runtime
     from compressor.reproduce import load_recipe

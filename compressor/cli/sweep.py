@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from compressor.cli import console
+from compressor.cli.commands import INTERRUPTED
 from compressor.cli.options import (
     BatchSize,
     Cache,
     CropSeconds,
     FrontEnd,
     LearningRate,
+    Model,
     ModelArgs,
     Precision,
     Settings,
+    TrainData,
 )
 from compressor.errors import ConfigError, UsageError
 
@@ -30,7 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["make_experiment", "model_args", "read_settings", "sweep"]
 
 FAILED_POINTS = 3  # exit code: some points could not be measured
-INTERRUPTED = 130  # exit code: 128 + SIGINT, as shells have it
 
 
 def model_args(given: list[str]) -> dict[str, Any]:
@@ -133,15 +135,9 @@ def make_experiment(
 
 def sweep(
     *,
-    model: Annotated[str, typer.Option(help="Network of the zoo.")] = "seresnet18",
+    model: Model = "seresnet18",
     model_arg: ModelArgs = None,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            help="Data set: a folder (TAU layout, ESC-50, labels) or CSV file; "
-            "default: the embedded synthetic scenes."
-        ),
-    ] = None,
+    data: TrainData = None,
     folds: Annotated[
         str | None, typer.Option(help="Folds: 1:5 or 1,2. Default: the data set's own.")
     ] = None,
@@ -228,6 +224,11 @@ def sweep(
 
     Results go to the run folder: one JSON file a job, results.csv, results.json and report.html.
     Exit codes: 0 done, 2 bad usage, 3 some points failed (all others are kept).
+
+    Examples:
+      compressor sweep --prune 0.5:0.8
+      compressor sweep --data DIR --model dsmn_seg --seeds 0:2 --prune 0.5,0.6,0.7
+      compressor sweep --model mypackage.networks:build --quantize int8-ptq
     """
     from compressor import runtime
     from compressor.sweep.plan import (
@@ -283,6 +284,7 @@ def sweep(
         teacher="" if teacher == "none" else teacher,
         qat_epochs=qat_epochs,
     )
+    from compressor.cli.sweep_live import watch_of
     from compressor.sweep.runner import SweepConfig, default_out, run_sweep
 
     config = SweepConfig(
@@ -294,7 +296,7 @@ def sweep(
         year=year,
         from_scratch=from_scratch,
         command=("compressor", *sys.argv[1:]),
-        live=sys.stderr.isatty(),
+        live=console.fancy(sys.stderr),
     )
     if dry_run:
         from compressor.sweep.preview import preview_sweep
@@ -303,7 +305,7 @@ def sweep(
         return
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # CI ends jobs with it: end in order
     try:
-        result = run_sweep(config, console)  # the module is a `Watch`
+        result = run_sweep(config, watch_of(config.out, year))
     except KeyboardInterrupt:
         text = f"interrupted; what is finished is kept: the same command goes on in {config.out}"
         console.note(text)
@@ -328,12 +330,17 @@ def _print_plan(preview: Preview) -> None:
 
 def _print_results(result: SweepResult, out: Path) -> None:
     """Table, findings, failures, and the report's path as the last line."""
-    from compressor.cli.sweep_table import findings, table, title
+    from compressor.cli.sweep_table import curves, findings, headline, table, title
+    from compressor.cli.text import screen_width, wrapped
 
     if result.results["summary"]["groups"]:
-        print(title(result.results))
-        console.stdout().print(table(result.results))
-        for line in findings(result.results):
+        screen, width = console.stdout(), screen_width()
+        for line in wrapped([headline(result.results), title(result.results)], width):
+            print(line)
+        screen.print(table(result.results, screen.width))
+        fancy = console.fancy(sys.stdout)
+        print("\n".join([*curves(result.results, width, drawn=fancy), ""]))
+        for line in wrapped(findings(result.results), width):
             print(line)
     for job_id, error in result.failed.items():
         console.note(f"failed: {job_id}: {error}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from compressor.cli import console
+from compressor.cli.commands import INTERRUPTED
 from compressor.cli.options import (
     BatchSize,
     Cache,
@@ -21,6 +22,8 @@ from compressor.cli.options import (
     ModelArgs,
     Precision,
     Settings,
+    TrainData,
+    TrainModel,
 )
 from compressor.cli.recipe import set_option
 from compressor.cli.sweep import make_experiment, model_args, read_settings
@@ -34,7 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["train"]
 
-INTERRUPTED = 130  # exit code: 128 + SIGINT, as shells have it
 MODEL_FILE = "model.pt"
 CHECKPOINT_FILE = "checkpoint.pt"
 
@@ -62,13 +64,9 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last epoch of an interrupted training.")
     ] = False,
-    model: Annotated[
-        str | None, typer.Option(help="Network of the zoo. Default: seresnet18.")
-    ] = None,
+    model: TrainModel = None,
     model_arg: ModelArgs = None,
-    data: Annotated[
-        str | None, typer.Option(help="Data set; default: the embedded synthetic scenes.")
-    ] = None,
+    data: TrainData = None,
     fold: Annotated[int | None, typer.Option(help="Fold. Default: the data set's own.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of weights, order and augmentation.")] = 0,
     epochs: Annotated[int | None, typer.Option(help="Epochs.")] = None,
@@ -91,10 +89,12 @@ def train(
 
     Without --recipe the settings are those of `compressor sweep`: the file can stand for its dense
     network. With --recipe they are the paper's; other options win over the recipe. The compression
-    of a recipe is run by `compressor reproduce`.
+    of a recipe is run by `compressor reproduce`. Default network: seresnet18.
 
-    Example: compressor train --recipe speakin2021 --data DIR --out runs/speakin --set
-    training.epochs=20
+    Examples:
+      compressor train dense.pt --epochs 40
+      compressor train mine.pt --model mypackage.networks:build --data DIR
+      compressor train --recipe speakin2021 --out runs/speakin --set training.epochs=20
     """
     from compressor import runtime
 

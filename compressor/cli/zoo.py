@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from compressor.cli import names
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -220,7 +222,12 @@ def _print_json(value: object) -> None:
 
 @app.command("list")
 def list_(output: Format = FORMAT) -> None:
-    """List all networks, measured beside published figures."""
+    """List all networks, measured beside published figures.
+
+    Examples:
+      compressor zoo list
+      compressor zoo list --format json
+    """
     import zoo
     from compressor.cli import console
 
@@ -239,13 +246,20 @@ def list_(output: Format = FORMAT) -> None:
 
 @app.command()
 def show(
-    name: str = typer.Argument(help="Name of the network, as in `zoo list`."),
+    name: str = typer.Argument(
+        help="Name of the network, as in `zoo list`.", autocompletion=names.models
+    ),
     classes: int | None = typer.Option(None, min=1, help="Count it for this many classes."),
     frames: int | None = typer.Option(None, min=1, help="Count it for this many frames."),
     mels: int | None = typer.Option(None, min=1, help="Count it for this many mel bands."),
     output: Format = FORMAT,
 ) -> None:
-    """Show one network: paper, sizes, what the paper leaves open, measured beside published."""
+    """Show one network: paper, sizes, what the paper leaves open, measured beside published.
+
+    Examples:
+      compressor zoo show seresnet18
+      compressor zoo show seresnet18 --frames 51
+    """
     import zoo
     from compressor.cli import console
 

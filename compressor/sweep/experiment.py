@@ -49,7 +49,7 @@ class Experiment:
     """Data, network and settings of one sweep.
 
     Attributes:
-        model: name in the zoo.
+        model: name in the zoo, or package.module:function of the user (`zoo.own`).
         model_args: arguments of its builder beyond the sizes that follow from the data.
         data: what `--data` named; None for the embedded set.
         cache: folder of cached features; None for the default one.
@@ -142,7 +142,7 @@ def front_end_of(model: str, instead: str = "") -> LogMel:
     import zoo
     from compressor.audio.logmel import preset
 
-    return preset(instead or zoo.entry(model).front_end)
+    return preset(instead or zoo.entry(zoo.allow(model)).front_end)
 
 
 @functools.lru_cache(maxsize=2)  # a worker's next job mostly has the same fold
@@ -174,9 +174,18 @@ def open_features(experiment: Experiment, fold: int | None, watch: Watch) -> Fea
     shape = front_end.at_rate(min(front_end.sample_rate_hz, dataset.sample_rate_hz)).shape(
         dataset.clip_s
     )
-    build_network(experiment, shape, dataset.classes, seed=0)
+    model = build_network(experiment, shape, dataset.classes, seed=0)
+    _check_own(experiment.model, model, shape, len(dataset.classes))
     with watch.on_progress("features") as on_progress:
         return extract(dataset, front_end, cache=cache, on_progress=on_progress)
+
+
+def _check_own(name: str, model: nn.Module, shape: Shape, classes: int) -> None:
+    """Runs a user's own network once; those of the zoo are known to work."""
+    import zoo.own
+
+    if zoo.own.is_own(name):
+        zoo.own.check_output(name, model, input_shape(name, shape), classes)
 
 
 def open_data(
@@ -225,7 +234,7 @@ def input_shape(model: str, shape: Shape) -> Shape:
     import zoo
 
     channels, mels, frames = shape
-    return (channels, frames, mels) if zoo.entry(model).layout == "CTF" else shape
+    return (channels, frames, mels) if zoo.entry(zoo.allow(model)).layout == "CTF" else shape
 
 
 def network_arguments(
@@ -249,7 +258,7 @@ def network_arguments(
     for name in ("in_channels", "mels", "frames", "num_classes"):
         if name in experiment.model_args:
             raise UsageError(f"--model-arg {name} is not yours to set: it follows from the data")
-    accepted = inspect.signature(zoo.entry(experiment.model).builder).parameters
+    accepted = inspect.signature(zoo.entry(zoo.allow(experiment.model)).builder).parameters
     sizes = dict(zip(("in_channels", "mels", "frames"), shape, strict=True))
     arguments: dict[str, Any] = {k: v for k, v in sizes.items() if k in accepted}
     if "group_classes" in accepted and not _are_tau_scenes(classes):

@@ -122,6 +122,8 @@ def _setup(config: SweepConfig, watch: Watch) -> _Setup:
         "train": experiment.train.to_dict(),
         "checkpoint": next(iter({_digest(Path(path)) for path in found.values()}), None),
     }
+    if code := _code(experiment.model):
+        settings["code"] = code
     point: dict[str, Any] = {"finetune": experiment.finetune.to_dict()}
     if experiment.teacher:  # no key without one: runs of before there were teachers go on
         point["teacher"] = experiment.teacher
@@ -158,6 +160,13 @@ def _checkpoints(
             if path is not None:
                 found[f"f{fold}-s{seed}-dense"] = str(path)
     return found
+
+
+def _code(model: str) -> str:
+    """What a user's own network is, so that another version of it is not taken for the same."""
+    import zoo.own
+
+    return zoo.own.code_digest(model) if zoo.own.is_own(model) else ""
 
 
 def _digest(path: Path) -> str:

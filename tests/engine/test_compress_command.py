@@ -58,7 +58,9 @@ def data(home: Path) -> list[object]:
 
 
 def rows(result: Result) -> list[list[str]]:
-    lines = result.stdout.split("\n\n")[0].splitlines()
+    verdict, table = result.stdout.split("\n\n")[:2]
+    assert verdict.startswith(("PASS", "FAIL", "DEPENDS"))
+    lines = table.splitlines()
     return [line.replace("(as it was)", "start").split() for line in lines[1:]]
 
 

@@ -76,7 +76,9 @@ def test_output(run: tuple[Path, Result]) -> None:
     lines = result.stdout.strip().splitlines()
     assert lines[-1] == str(out / "report.html")
     assert (out / "report.html").read_text().lower().startswith("<!doctype html>")
-    assert "1 seed, no spread" in lines[0]
+    assert lines[0].split(" ")[0] in ("PASS", "FAIL")  # the verdict, then what was run
+    assert "networks fit" in lines[0]
+    assert "1 seed, no spread" in lines[1]
     assert table_ratios(result) == ["dense", "0.40", "0.60"]
     assert "f1-s0-slimming-0.60: accuracy" in result.stderr
 
