@@ -109,6 +109,7 @@ def allow(name: str) -> str:
 
 
 def _entry(name: str, builder: Callable[..., Any]) -> registry.ModelEntry:
+    layout: registry.Layout
     front_end, layout, ignored = getattr(builder, FACTS, (FRONT_END, "CFT", ()))
 
     @functools.wraps(builder)  # the registry reads the arguments off the function

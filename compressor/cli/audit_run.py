@@ -160,7 +160,7 @@ def _measure_live(name: str, request: Request) -> AuditResult:
     sizes: dict[str, int] = {}
     shape = entry.input_shape
     if request.shapes is not None and len(request.shapes[0]) == 4:
-        shape = request.shapes[0][1:4]  # type: ignore[assignment] - three sizes, as just seen
+        shape = request.shapes[0][1:4]  # three sizes
     elif zoo.is_own(name) or seconds != entry.segment_s:
         channels, mels, frames = preset(entry.front_end).shape(seconds)
         shape = (channels, frames, mels) if entry.layout == "CTF" else (channels, mels, frames)

@@ -31,7 +31,7 @@ def watch_of(out: Path, year: int) -> Watch:
         year: whose verdicts the table shows.
     """
     quiet = not console.fancy(sys.stderr) or console.is_quiet()
-    return console if quiet else TableWatch(out, year)  # type: ignore[return-value] - a module
+    return console if quiet else TableWatch(out, year)  # a module serves as well
 
 
 class TableWatch:
