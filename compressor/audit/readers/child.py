@@ -17,8 +17,8 @@ from compressor.audit.graph import Graph, read_graph
 from compressor.audit.inventory import Inventory, Role, StoredTensor
 from compressor.audit.quantised import assign_roles
 from compressor.audit.readers.child_process import ask
-from compressor.audit.readers.stored import shown_name
 from compressor.audit.readers.widths import WIDTHS
+from compressor.audit.shown import shown_name
 from compressor.errors import ModelFileError, UsageError
 
 __all__ = ["read_factory", "read_torchscript_file", "rebuilt", "rows_of", "with_network"]

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compressor.audit.readers.stored import shown_name
+from compressor.audit.shown import shown_name
 from compressor.errors import MeasureError, ModelFileError, UsageError
 
 __all__ = ["LIMITS", "Limits", "ask"]
