@@ -70,9 +70,9 @@ def main() -> None:
     try:
         app()
     except CompressorError as error:
-        from compressor.cli.text import printable
+        from compressor.cli.text import error_text
 
-        print(printable(f"error: {error}"), file=sys.stderr)
+        print(error_text(error), file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("interrupted; finished results are kept", file=sys.stderr)

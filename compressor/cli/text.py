@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-__all__ = ["columns", "printable"]
+__all__ = ["columns", "error_text", "printable"]
 
 
 def columns(
@@ -20,6 +20,16 @@ def columns(
         ).rstrip()
         for row in table
     ]
+
+
+def error_text(error: Exception) -> str:
+    """The lines that report an error.
+
+    Lines after the first are indented: a line end in a foreign name cannot begin a report of its
+    own, or a command of a CI log.
+    """
+    first, *more = str(error).split("\n")
+    return "\n".join([printable(f"error: {first}"), *(f"    {printable(line)}" for line in more)])
 
 
 def printable(text: str) -> str:

@@ -127,7 +127,7 @@ def _zip(file: Path, name: str, size: int, wish: _Wish) -> Inventory:
             raise ModelFileError(
                 f"{name}: a TorchScript archive, which holds code: refused, nothing was executed; "
                 "save the state dict instead, or allow it to run in a child process: run=True "
-                "(--run)"
+                "(--allow-code)"
             )
         from compressor.audit.readers.child import read_torchscript_file
 
