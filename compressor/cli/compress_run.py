@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from compressor.cli import console
+from compressor.cli.targets import check_target
 from compressor.errors import UsageError
 from compressor.recipe import Recipe
 
@@ -31,6 +32,7 @@ def _out(model: Path, out: Path | None, word: str) -> Path:
         raise UsageError(
             f"--out {target} is the model itself, which is never changed; name another file"
         )
+    check_target(target)
     return target
 
 

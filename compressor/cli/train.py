@@ -20,6 +20,7 @@ from compressor.cli.options import (
     Settings,
 )
 from compressor.cli.sweep import make_experiment
+from compressor.cli.targets import check_target
 
 __all__ = ["train"]
 
@@ -56,6 +57,7 @@ def train(
     """
     from compressor import provenance, runtime
 
+    check_target(out)
     runtime.tune(threads=threads or runtime.cores())
     experiment = make_experiment(
         model=model,
