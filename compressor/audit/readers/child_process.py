@@ -127,7 +127,8 @@ def _answer(child: subprocess.Popen[bytes], read: int, name: str, limits: Limits
                 if left > 0:
                     continue
                 raise ModelFileError(
-                    f"{name}: did not end within {limits.seconds:g} s in the child process: stopped"
+                    f"{name}: did not end within {limits.seconds:g} s in the child process: "
+                    "stopped (a loop without an end, or a machine too busy: then try again)"
                 )
             piece = os.read(read, 1 << 20)
             if not piece:
