@@ -27,7 +27,7 @@ env: .venv/.installed ## make .venv with the pinned dependencies
 sweep: env ## prune the default network on the embedded set; ends with the path of the report
 	$(BIN)/compressor sweep --prune 0.5:0.8 $(SWEEP_ARGS)
 
-test: env ## all tests that need no big data
+test: env ## the tests that need neither long nor big data
 	$(BIN)/python -m pytest
 
 test-all: env ## also the slow tests

@@ -24,6 +24,9 @@ __all__ = [
 ]
 
 
+SHORT_LIST = 8  # so many names are listed even where a close one is found
+
+
 class CompressorError(Exception):
     """Base of all errors raised on purpose.
 
@@ -49,7 +52,10 @@ class UnknownNameError(UsageError):
         """Args: kind of thing, the name that was given, and all known names."""
         names = list(known)
         close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-        hint = f"did you mean {', '.join(close)}?" if close else f"known: {', '.join(names)}"
+        parts = [f"did you mean {', '.join(close)}?"] if close else []
+        if not close or len(names) <= SHORT_LIST:
+            parts.append(f"known: {', '.join(names)}")
+        hint = " ".join(parts)
         super().__init__(f"unknown {kind} {name!r}; {hint}")
         self.kind = kind
         self.name = name

@@ -15,6 +15,7 @@ from compressor.audit.conventions import CONVENTIONS
 from compressor.audit.count import audit_inventory
 from compressor.audit.planned import planned_bytes
 from compressor.audit.records import AuditResult, LayerCount, Status
+from compressor.audit.shapes import parse_shapes
 from compressor.audit.verdict import Check, Verdict, verdicts
 from compressor.errors import UsageError
 
@@ -75,7 +76,7 @@ def audit(
                 f"{module_or_path}: a file is counted on a shape, not on values: give "
                 "input_shape=... instead of inputs=..."
             )
-        shapes = _shapes(input_shape)
+        shapes = None if input_shape is None else parse_shapes(input_shape)
         found = read_file(module_or_path, shapes=shapes, run=run, arch=arch)
         return audit_inventory(found, convention)
     if arch is not None:
@@ -91,32 +92,12 @@ def audit(
 
         if inputs is not None:
             raise UsageError("an ExportedProgram carries its own inputs: leave inputs=... out")
-        shapes = _shapes(input_shape)
+        shapes = None if input_shape is None else parse_shapes(input_shape)
         return audit_inventory(read_exported_program(module_or_path, shapes), convention)
     raise UsageError(
         "audit: expected a torch module, an ExportedProgram or a path, found "
         f"{type(module_or_path).__name__}"
     )
-
-
-def _shapes(given: Any) -> tuple[tuple[int, ...], ...] | None:
-    """Types one shape or a sequence of shapes; (1, 3) and [(1, 3)] are the same."""
-    if given is None:
-        return None
-    try:
-        items = list(given)
-        single = bool(items) and all(isinstance(n, int) for n in items)
-        shapes = tuple(tuple(shape) for shape in ([items] if single else items))
-    except TypeError:
-        shapes = ()
-    if not shapes or not all(
-        shape and all(type(n) is int and 0 < n < 1 << 40 for n in shape) for shape in shapes
-    ):
-        raise UsageError(
-            f"input shape {given!r}: expected positive sizes with the batch axis, as "
-            "(1, 1, 40, 51), or a sequence of such shapes"
-        )
-    return shapes
 
 
 class _CallableModule(types.ModuleType):

@@ -75,7 +75,9 @@ def audit_inventory(inventory: Inventory, convention: str = "strict") -> AuditRe
         deployed_bytes_by_dtype=deployed,
         notes=(
             *_notes(inventory, details, macs),
-            *dict.fromkeys(reason for reasons in doubts.values() for reason in reasons),
+            *dict.fromkeys(
+                (*(reason for reasons in doubts.values() for reason in reasons), *inventory.notes)
+            ),
         ),
         details=details,
         source=inventory.source,

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from compressor.audit.readers.archive import member_names
-from compressor.audit.readers.files import printable_name
+from compressor.audit.readers.files import MAX_SHOWN
+from compressor.audit.shown import shown_name
 from compressor.errors import CompressorError, ModelFileError
 
 __all__ = ["Found", "find_models", "looks_like_model"]
@@ -72,7 +73,7 @@ def find_models(paths: Iterable[Path]) -> Found:
             else:
                 skipped += 1
         if not inside:
-            shown = printable_name(path.name) or str(path)
+            shown = shown_name(path.name, MAX_SHOWN) or str(path)
             raise ModelFileError(
                 f"{shown}: no model file in this folder ({skipped:,} other files); name another one"
             )
@@ -88,7 +89,7 @@ def _walk(folder: Path) -> Iterator[Path]:
             with os.scandir(current) as listing:
                 entries = sorted(listing, key=_by_name)
         except OSError as error:
-            shown = printable_name(current.name)
+            shown = shown_name(current.name, MAX_SHOWN)
             raise ModelFileError(f"{shown}: cannot be listed: {error.strerror}") from error
         inner = []
         for entry in entries:

@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from compressor.audit.shown import shown_value
 from compressor.errors import ModelFileError
 
 __all__ = ["GRAPH_VERSION", "Graph", "ModuleRecord", "Op", "Shape", "Value", "read_graph"]
@@ -181,19 +182,21 @@ def _bounded(items: list[Any], *keys: str) -> Iterator[Any]:
 
 def _count(item: object, field_name: str) -> int:
     if type(item) is not int or item < 0 or item >= 1 << 62:
-        raise ModelFileError(f"graph: {field_name} holds {_short(item)}, expected a size")
+        raise ModelFileError(f"graph: {field_name} holds {shown_value(item)}, expected a size")
     return item
 
 
 def _name(item: object, field_name: str) -> str:
     if not isinstance(item, str) or len(item) > MAX_NAME or not item.isprintable():
-        raise ModelFileError(f"graph: {field_name} holds {_short(item)}, expected a plain name")
+        raise ModelFileError(
+            f"graph: {field_name} holds {shown_value(item)}, expected a plain name"
+        )
     return item
 
 
 def _shape(item: object) -> Shape:
     if not isinstance(item, (list, tuple)) or len(item) > 32:
-        raise ModelFileError(f"graph: {_short(item)} is not a shape")
+        raise ModelFileError(f"graph: {shown_value(item)} is not a shape")
     return tuple(_count(size, "a shape") for size in item)
 
 
@@ -235,7 +238,7 @@ def _value(item: object, storages: int, stored: frozenset[str] | set[str]) -> Va
     home = item[2]
     known = home in stored if isinstance(home, str) else type(home) is int and 0 <= home < storages
     if not known:
-        raise ModelFileError(f"graph: a value lives in {_short(home)}, which does not exist")
+        raise ModelFileError(f"graph: a value lives in {shown_value(home)}, which does not exist")
     return Value(_shape(item[0]), _name(item[1], "values"), home)
 
 
@@ -260,14 +263,6 @@ def _indices(items: object, field_name: str, size: int) -> tuple[int, ...]:
     for index in items:
         if type(index) is not int or not 0 <= index < size:
             raise ModelFileError(
-                f"graph: {field_name} holds {_short(index)}, allowed 0..{size - 1}"
+                f"graph: {field_name} holds {shown_value(index)}, allowed 0..{size - 1}"
             )
     return tuple(items)
-
-
-def _short(item: object) -> str:
-    """Shows a foreign object in a bounded number of characters."""
-    if isinstance(item, (str, int, float, bool, type(None))):
-        text = repr(item) if not isinstance(item, int) or abs(item) < 1 << 64 else "a huge number"
-        return text if len(text) <= 60 else text[:57] + "..."
-    return f"a {type(item).__name__}"

@@ -56,6 +56,7 @@ class Inventory:
         graph: the operator graph; None where the file has none (MACs are then unknown).
         roles_certain: whether parameters and buffers are told apart by the file, not by name.
         doubts: metric -> what makes it less than exact.
+        notes: what a reader of the result should know, and no figure suffers from.
         meta: what the file says of itself (architecture, classes, front-end, ...).
         deployed_bits: parameters that are stored wider than they mean (the float masters of
             quantisation-aware training, 4-bit numbers in whole bytes) -> bits when deployed.
@@ -67,6 +68,7 @@ class Inventory:
     graph: Graph | None
     roles_certain: bool = True
     doubts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     meta: Mapping[str, Any] = field(default_factory=dict)
     deployed_bits: Mapping[str, int] = field(default_factory=dict)
 

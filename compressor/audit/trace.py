@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from math import prod
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from torch import nn
 
 from compressor.audit.observe import tensors_in
 from compressor.audit.recorder import Recorder
+from compressor.audit.shapes import parse_shapes
 from compressor.audit.untouched import untouched
 from compressor.errors import MeasureError, UsageError
 
@@ -35,8 +37,9 @@ def make_inputs(module: nn.Module, input_shape: Sequence[Any]) -> tuple[torch.Te
 
     Raises:
         UsageError: not a shape.
+        MeasureError: more numbers than the memory holds.
     """
-    shapes = [input_shape] if all(isinstance(n, int) for n in input_shape) else list(input_shape)
+    shapes = parse_shapes(input_shape)
     first = next((p for p in module.parameters() if p.is_floating_point()), None)
     dtype = first.dtype if first is not None else torch.float32
     device = first.device if first is not None else torch.device("cpu")
@@ -45,13 +48,14 @@ def make_inputs(module: nn.Module, input_shape: Sequence[Any]) -> tuple[torch.Te
     generator = torch.Generator().manual_seed(0)
     inputs = []
     for shape in shapes:
-        sizes = tuple(shape)
-        if not sizes or not all(isinstance(n, int) and n > 0 for n in sizes):
-            raise UsageError(
-                f"input shape {shape!r}: expected positive sizes with the batch axis, "
-                "as (1, 1, 40, 51)"
-            )
-        inputs.append(torch.randn(sizes, generator=generator).to(device=device, dtype=dtype))
+        try:
+            values = torch.randn(shape, generator=generator)
+        except (RuntimeError, MemoryError) as error:
+            raise MeasureError(
+                f"input shape {shape}: {prod(shape):,} numbers do not fit into the memory; give a "
+                "smaller one"
+            ) from error
+        inputs.append(values.to(device=device, dtype=dtype))
     return tuple(inputs)
 
 
@@ -90,8 +94,9 @@ def graph_of(module: nn.Module, inputs: Any) -> dict[str, Any]:
             shapes = ", ".join(str(tuple(t.shape)) for t in tensors_in([args, kwargs]))
             reason = str(error).strip().splitlines()[:1] or [""]
             name = getattr(module, "original_name", type(module).__name__)
+            on = f"an input of shape {shapes}" if shapes else "inputs without a tensor"
             raise MeasureError(
-                f"{name} cannot run on an input of shape {shapes}: "
+                f"{name} cannot run on {on}: "
                 f"{type(error).__name__}: {reason[0][:300]}; give the shape that the network takes"
             ) from error
         recorder.outputs = [recorder.value(t) for t in tensors_in(output)]

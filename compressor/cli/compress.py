@@ -1,4 +1,7 @@
-"""`compressor compress` and the single verbs: run a recipe on a model file."""
+"""`compressor compress` and the single verbs: run a recipe on a model file.
+
+What runs a recipe is imported where it is used: this file is loaded by every command.
+"""
 
 from __future__ import annotations
 
@@ -29,10 +32,7 @@ from compressor.cli.compress_options import (
     Temperature,
     Threads,
 )
-from compressor.cli.compress_run import run_recipe
-from compressor.cli.recipe_args import distillation, one_line, parse_mixed, slim_step
 from compressor.errors import UsageError
-from compressor.recipe import Cast, Finetune, Prune, Quantize, Recipe
 
 __all__ = ["COMMANDS", "cast", "compress", "finetune", "prune", "quantize", "slim"]
 
@@ -93,6 +93,9 @@ def compress(
 
     Example: compressor compress model.pt --slim 0.65 --finetune 20 --quantize int8-ptq --data DIR
     """
+    from compressor.cli.compress_run import run_recipe
+    from compressor.cli.recipe_args import distillation, one_line
+
     steps = one_line(
         recipe=recipe,
         slim=slim,
@@ -154,6 +157,10 @@ def slim(
 
     Example: compressor slim model.pt --fit dcase2023 --data DIR
     """
+    from compressor.cli.compress_run import run_recipe
+    from compressor.cli.recipe_args import slim_step
+    from compressor.recipe import Recipe
+
     targets = {
         "target_params": target_params,
         "target_macs": target_macs,
@@ -200,6 +207,9 @@ def prune(
 
     Example: compressor prune model.pt 0.7 --gradual 20 --data DIR
     """
+    from compressor.cli.compress_run import run_recipe
+    from compressor.recipe import Prune, Recipe
+
     if (sparsity is None) == (pattern is None):
         raise UsageError("give a share of zeros (such as 0.7) or --pattern N:M, one of them")
     given: dict[str, Any] = {"scope": scope, "keep": tuple(keep or ())}
@@ -232,6 +242,10 @@ def finetune(
 
     Example: compressor finetune small.pt 20 --teacher dense.pt --data DIR
     """
+    from compressor.cli.compress_run import run_recipe
+    from compressor.cli.recipe_args import distillation
+    from compressor.recipe import Finetune, Recipe
+
     settings = {} if lr is None else {"lr": lr}
     step = Finetune(
         epochs=epochs, settings=settings, **distillation(teacher, temperature, distill_weight)
@@ -257,6 +271,9 @@ def cast(
 
     Example: compressor cast model.pt float16 --data DIR
     """
+    from compressor.cli.compress_run import run_recipe
+    from compressor.recipe import Cast, Recipe
+
     run_recipe(
         dtype, model, Recipe((Cast(dtype=dtype),)), out=out, data=data, fold=fold, cache=cache,
         threads=threads, output=output,
@@ -301,6 +318,10 @@ def quantize(
 
     Example: compressor quantize model.pt int8-qat --epochs 10 --data DIR
     """
+    from compressor.cli.compress_run import run_recipe
+    from compressor.cli.recipe_args import distillation, parse_mixed
+    from compressor.recipe import Quantize, Recipe
+
     given: dict[str, Any] = {
         "calibration_clips": clips,
         "calibration": calibration,

@@ -13,6 +13,7 @@ import typer
 
 from compressor.cli import console
 from compressor.cli.commands import INTERRUPTED
+from compressor.cli.targets import check_target
 from compressor.errors import UsageError
 from compressor.recipe import Recipe
 
@@ -30,6 +31,7 @@ def _out(model: Path, out: Path | None, word: str) -> Path:
         raise UsageError(
             f"--out {target} is the model itself, which is never changed; name another file"
         )
+    check_target(target)
     return target
 
 

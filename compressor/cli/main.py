@@ -106,9 +106,9 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except CompressorError as error:
-        from compressor.cli.text import nearby
+        from compressor.cli.text import error_text, nearby
 
-        _show(f"{error}{nearby(str(error), sys.argv[1:])}")
+        print(error_text(f"{error}{nearby(str(error), sys.argv[1:])}"), file=sys.stderr)
         sys.exit(error.exit_code)
     except typer.TyperException as error:
         show_usage_error(error)

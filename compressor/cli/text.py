@@ -6,7 +6,16 @@ import os
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-__all__ = ["columns", "fitted", "nearby", "printable", "screen_width", "spark", "wrapped"]
+__all__ = [
+    "columns",
+    "error_text",
+    "fitted",
+    "nearby",
+    "printable",
+    "screen_width",
+    "spark",
+    "wrapped",
+]
 
 BARS = "▁▂▃▄▅▆▇█"
 
@@ -113,6 +122,16 @@ def columns(
         ).rstrip()
         for row in table
     ]
+
+
+def error_text(error: Exception | str) -> str:
+    """The lines that report an error.
+
+    Lines after the first are indented: a line end in a foreign name cannot begin a report of its
+    own, or a command of a CI log.
+    """
+    first, *more = str(error).split("\n")
+    return "\n".join([printable(f"error: {first}"), *(f"    {printable(line)}" for line in more)])
 
 
 def printable(text: str) -> str:

@@ -27,6 +27,7 @@ from compressor.cli.options import (
 )
 from compressor.cli.recipe import set_option
 from compressor.cli.sweep import make_experiment, model_args, read_settings
+from compressor.cli.targets import check_target
 from compressor.errors import UsageError
 
 if TYPE_CHECKING:
@@ -167,6 +168,7 @@ def _places(model_file: Path | None, out: Path | None, resume: bool) -> _Places:
         # without a folder a checkpoint is only kept where it is asked for
         beside = model_file.with_name(f"{model_file.stem}.{CHECKPOINT_FILE}")
         places = _Places(model_file, beside if resume else None, None)
+    check_target(places.model)
     return places
 
 

@@ -193,8 +193,8 @@ class _Reader:
     def known(self, table: Mapping[str, Any], allowed: Iterable[str], where: str = "") -> None:
         for key in table:
             if key not in set(allowed):
-                place = f"{self.path}: key of {self.prefix}{'.' + where if where else ''}"
-                raise UnknownNameError(place, key, allowed)
+                table_name = f"{self.prefix}.{where}" if where else self.prefix
+                raise UnknownNameError(f"key of {table_name} in {self.path}:", key, allowed)
 
     def config(self, table: Mapping[str, Any]) -> GateConfig:
         keys = (

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Experiment",
     "build_network",
+    "check_crop",
+    "check_folds",
     "data_identity",
     "example_input",
     "front_end_of",
@@ -176,6 +178,7 @@ def open_features(experiment: Experiment, fold: int | None, watch: Watch) -> Fea
     )
     model = build_network(experiment, shape, dataset.classes, seed=0)
     _check_own(experiment.model, model, shape, len(dataset.classes))
+    check_crop(experiment, shape, dataset.clip_s)
     with watch.on_progress("features") as on_progress:
         return extract(dataset, front_end, cache=cache, on_progress=on_progress)
 
@@ -186,6 +189,37 @@ def _check_own(name: str, model: nn.Module, shape: Shape, classes: int) -> None:
 
     if zoo.own.is_own(name):
         zoo.own.check_output(name, model, input_shape(name, shape), classes)
+
+
+def check_crop(experiment: Experiment, shape: Shape, clip_s: float) -> None:
+    """Refuses a training crop that is longer than the clips.
+
+    Args:
+        experiment: what is run.
+        shape: of the features, (C, M, T).
+        clip_s: length of a clip in seconds.
+
+    Raises:
+        UsageError: the crop is longer.
+    """
+    crop = experiment.train.crop_frames
+    if crop is not None and crop > shape[-1]:
+        raise UsageError(
+            f"the training crop has {crop} frames, the clips have {shape[-1]} ({clip_s:g} s): use "
+            f"--crop-s of at most {clip_s:g}, or leave it out to train on whole clips"
+        )
+
+
+def check_folds(wanted: Sequence[int], known: Sequence[int], name: str) -> None:
+    """Refuses folds that a data set does not have.
+
+    Raises:
+        UsageError: the first one that is missing.
+    """
+    missing = [fold for fold in wanted if fold not in known]
+    if missing:
+        listed = ", ".join(map(str, sorted(known)))
+        raise UsageError(f"{name} has no fold {missing[0]}; it has {listed}")
 
 
 def open_data(

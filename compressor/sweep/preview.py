@@ -12,6 +12,8 @@ from compressor.sweep.experiment import (
     Experiment,
     Shape,
     build_network,
+    check_crop,
+    check_folds,
     front_end_of,
     input_shape,
     open_data,
@@ -60,10 +62,15 @@ def preview_sweep(config: SweepConfig) -> Preview:
         CompressorError: the same as for the real start, as far as it comes.
     """
     experiment = config.experiment
-    clips, shape, classes, fold = _data_facts(experiment)
-    grid = replace(config.grid, folds=config.grid.folds or (fold,))
+    facts = _data_facts(experiment)
+    clips, shape, classes = facts.clips, facts.shape, facts.classes
+    check_crop(experiment, shape, facts.clip_s)
+    folds = config.grid.folds or (facts.folds[0],)
+    check_folds(folds, facts.folds, facts.name)
+    grid = replace(config.grid, folds=folds)
     jobs = build_plan(grid, dense={}, point={})
     folder = RunFolder(config.out)
+    folder.check()
     done = {job.id for job in jobs if (folder.read_record(job.id) or {}).get("status") == "ok"}
     todo = remaining(jobs, done)
     epochs = {job.id: 0 if _has_checkpoint(config, job) else experiment.epochs(job) for job in todo}
@@ -94,15 +101,34 @@ def _has_checkpoint(config: SweepConfig, job: Job) -> bool:
     return any(s.get("settings") == settings and s.get("seed") == job.seed for s in steps)
 
 
-def _data_facts(experiment: Experiment) -> tuple[int, Shape, tuple[str, ...], int]:
-    """Training clips, feature shape (C, M, T), classes and default fold of the data."""
+@dataclass(frozen=True)
+class _Facts:
+    """Training clips, feature shape (C, M, T), classes, folds (the default one first) of data."""
+
+    name: str
+    clips: int
+    shape: Shape
+    clip_s: float
+    classes: tuple[str, ...]
+    folds: tuple[int, ...]
+
+
+def _data_facts(experiment: Experiment) -> _Facts:
     front_end = front_end_of(experiment.model, experiment.front_end)
     if experiment.data is None:  # it may not have been made yet, and that takes its time
         names = tuple(str(i) for i in range(10))
-        return _EMBEDDED_CLIPS, front_end.shape(_EMBEDDED_S), names, 1
+        shape = front_end.shape(_EMBEDDED_S)
+        return _Facts("synthetic-scenes", _EMBEDDED_CLIPS, shape, _EMBEDDED_S, names, (1,))
     dataset = open_data(experiment)
     front_end = front_end.at_rate(min(front_end.sample_rate_hz, dataset.sample_rate_hz))
-    return len(dataset.train), front_end.shape(dataset.clip_s), dataset.classes, dataset.fold
+    return _Facts(
+        name=dataset.name,
+        clips=len(dataset.train),
+        shape=front_end.shape(dataset.clip_s),
+        clip_s=dataset.clip_s,
+        classes=dataset.classes,
+        folds=(dataset.fold, *(fold for fold in dataset.folds if fold != dataset.fold)),
+    )
 
 
 def _seconds_per_clip(experiment: Experiment, shape: Shape, classes: tuple[str, ...]) -> float:

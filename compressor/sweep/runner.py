@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressor import provenance, runtime
-from compressor.errors import UsageError
 from compressor.sweep import checkpoint, trial
 from compressor.sweep.engines import make_engine
 from compressor.sweep.execute import Silent, Watch, execute
 from compressor.sweep.experiment import (
     Experiment,
+    check_folds,
     data_identity,
     input_shape,
     load_features,
@@ -104,11 +104,7 @@ def _setup(config: SweepConfig, watch: Watch) -> _Setup:
     first = open_features(experiment, config.grid.folds[0] if config.grid.folds else None, watch)
     dataset = first.dataset
     folds = config.grid.folds or (dataset.fold,)
-    missing = [fold for fold in folds if fold not in dataset.folds]
-    if missing:
-        raise UsageError(
-            f"{dataset.name} has no fold {missing[0]}; it has {_listed(dataset.folds)}"
-        )
+    check_folds(folds, dataset.folds, dataset.name)
     features = {fold: load_features(experiment, fold) for fold in folds}
     grid = dataclasses.replace(config.grid, folds=folds)
     found = {} if config.from_scratch else _checkpoints(experiment, features, grid.seeds, watch)

@@ -143,8 +143,7 @@ class RunFolder:
         Raises:
             UsageError: another process holds it.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise UsageError(f"--out {self.path} is a file; name a folder")
+        self.check()
         try:
             import fcntl
         except ImportError:  # Windows: no advisory locks in the standard library
@@ -163,6 +162,15 @@ class RunFolder:
                     f"another sweep is running in {self.path}; wait for it or use another --out"
                 ) from None
             yield  # the lock goes with the file, also when the process is killed
+
+    def check(self) -> None:
+        """Refuses a path that cannot be a run folder.
+
+        Raises:
+            UsageError: it is a file.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageError(f"--out {self.path} is a file; name a folder")
 
     # -- the records ------------------------------------------------------------------------------
 

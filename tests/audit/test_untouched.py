@@ -138,10 +138,32 @@ def test_a_wrong_shape_is_one_clear_error() -> None:
         compressor.audit(nn.Conv2d(1, 2, 3), input_shape=(1, 3, 8, 8))
 
 
-@pytest.mark.parametrize("shape", [(), (1, 0, 8), ("a", 2), [(1, 2), (1, -1)]])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (),
+        (1, 0, 8),
+        ("a", 2),
+        [(1, 2), (1, -1)],
+        (1, 1, float("nan"), 5),
+        5,
+        "1,1,8,8",
+        True,
+    ],
+)
 def test_not_a_shape(shape: Any) -> None:
     with pytest.raises(UsageError, match="input shape"):
         compressor.audit(nn.Conv2d(1, 2, 3), input_shape=shape)
+
+
+def test_an_input_beyond_the_memory() -> None:
+    with pytest.raises(MeasureError, match=r"1,000,000,000,000,000,000 numbers do not fit"):
+        compressor.audit(nn.Conv2d(1, 2, 3), input_shape=(1, 1, 10**9, 10**9))
+
+
+def test_inputs_without_a_tensor() -> None:
+    with pytest.raises(MeasureError, match="Conv2d cannot run on inputs without a tensor: Type"):
+        compressor.audit(nn.Conv2d(1, 2, 3), inputs=5)
 
 
 def test_missing_shape_and_wrong_argument() -> None:

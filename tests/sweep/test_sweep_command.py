@@ -269,6 +269,22 @@ def test_dry_run_touches_nothing(tiny: Path) -> None:
     assert not (tiny / "dry-cache" / "features").exists()
 
 
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_a_file_is_no_run_folder(tiny: Path, more: list[str]) -> None:
+    file = tiny / "file.txt"
+    file.write_text("kept")
+    result = sweep_tiny(tiny, "--prune", "0.5", "--out", file, *more)
+    assert isinstance(result.exception, UsageError)
+    assert "file.txt is a file; name a folder" in str(result.exception)
+    assert file.read_text() == "kept"
+
+
+def test_dry_run_of_the_embedded_set_knows_its_fold(tmp_path: Path) -> None:
+    result = invoke("sweep", "--folds", "9", "--dry-run", "--out", tmp_path / "run")
+    assert isinstance(result.exception, UsageError)
+    assert "synthetic-scenes has no fold 9; it has 1" in str(result.exception)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -284,6 +300,9 @@ def test_dry_run_touches_nothing(tiny: Path) -> None:
         (["--lr", "-1"], "lr is -1"),
         (["--timeout", "0"], "--timeout is 0 s"),
         (["--crop-s", "-1"], "--crop-s is -1 s"),
+        (["--crop-s", "3"], "--crop-s of at most 0.4"),
+        (["--crop-s", "3", "--dry-run"], "--crop-s of at most 0.4"),
+        (["--folds", "7", "--dry-run"], "no fold 7"),
         (["--model-arg", "strides"], "write key=value"),
         (["--model-arg", "frames=9"], "follows from the data"),
         (["--model-arg", "colour=red"], "colour"),

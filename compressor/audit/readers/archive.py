@@ -10,6 +10,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
+from compressor.audit.shown import shown_reason, shown_value
 from compressor.errors import ModelFileError
 
 __all__ = ["Archive", "member_names", "open_archive"]
@@ -50,21 +51,22 @@ class Archive:
         """
         info = self.members.get(member)
         if info is None:
-            raise ModelFileError(f"{self.name}: the archive has no {_short(member)}")
+            raise ModelFileError(f"{self.name}: the archive has no {shown_value(member)}")
         if info.file_size > most:
             raise ModelFileError(
-                f"{self.name}: {_short(member)} has {info.file_size:,} B, at most {most:,} allowed"
+                f"{self.name}: {shown_value(member)} has {info.file_size:,} B, "
+                f"at most {most:,} allowed"
             )
         try:
             with self._zip.open(info) as stream:
                 data = stream.read(info.file_size + 1)
         except _DAMAGE as error:
             raise ModelFileError(
-                f"{self.name}: {_short(member)} is damaged ({_reason(error)})"
+                f"{self.name}: {shown_value(member)} is damaged ({shown_reason(error)})"
             ) from error
         if len(data) != info.file_size:
             raise ModelFileError(
-                f"{self.name}: {_short(member)} holds {len(data):,} B, "
+                f"{self.name}: {shown_value(member)} holds {len(data):,} B, "
                 f"the archive says {info.file_size:,}"
             )
         return data
@@ -88,7 +90,7 @@ def open_archive(path: Path | BinaryIO, name: str, size: int) -> Iterator[Archiv
         opened = zipfile.ZipFile(path)
     except _DAMAGE as error:
         raise ModelFileError(
-            f"{name}: a damaged or truncated zip archive ({_reason(error)})"
+            f"{name}: a damaged or truncated zip archive ({shown_reason(error)})"
         ) from error
     with opened:
         yield Archive(name, opened, _checked(opened, name, size))
@@ -112,18 +114,20 @@ def _checked(opened: zipfile.ZipFile, name: str, size: int) -> dict[str, zipfile
         if not member:  # zipfile itself asks for its last letter
             raise ModelFileError(f"{name}: a member of the archive has no name")
         if member.startswith(("/", "\\")) or ".." in parts or ":" in parts[0] or "\0" in member:
-            raise ModelFileError(f"{name}: member {_short(member)} points outside the archive")
+            raise ModelFileError(f"{name}: member {shown_value(member)} points outside the archive")
         if member in members:
-            raise ModelFileError(f"{name}: member {_short(member)} appears twice")
+            raise ModelFileError(f"{name}: member {shown_value(member)} appears twice")
         if info.flag_bits & 0x1:
-            raise ModelFileError(f"{name}: member {_short(member)} is encrypted")
+            raise ModelFileError(f"{name}: member {shown_value(member)} is encrypted")
         if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
-            raise ModelFileError(f"{name}: member {_short(member)} has an unusual compression")
+            raise ModelFileError(f"{name}: member {shown_value(member)} has an unusual compression")
         stored = info.compress_type == zipfile.ZIP_STORED
         if stored and info.file_size != info.compress_size:
-            raise ModelFileError(f"{name}: member {_short(member)} lies about its size")
+            raise ModelFileError(f"{name}: member {shown_value(member)} lies about its size")
         if info.file_size > MAX_RATIO * info.compress_size + 4096:
-            raise ModelFileError(f"{name}: member {_short(member)} unpacks to a suspicious size")
+            raise ModelFileError(
+                f"{name}: member {shown_value(member)} unpacks to a suspicious size"
+            )
         total += info.file_size
         members[member] = info
     if total > size + MAX_INFLATED_BYTES:
@@ -147,13 +151,3 @@ def _check_directory(path: Path | BinaryIO, name: str, size: int) -> None:
         raise ModelFileError(
             f"{name}: a zip directory of {directory:,} B, at most {MAX_DIRECTORY_BYTES:,} allowed"
         )
-
-
-def _reason(error: Exception) -> str:
-    text = "".join(c if c.isprintable() else "?" for c in str(error))
-    return text[:160] or type(error).__name__
-
-
-def _short(member: str) -> str:
-    shown = repr(member)
-    return shown if len(shown) <= 80 else shown[:77] + "...'"

@@ -17,8 +17,8 @@ from compressor.audit.graph import Graph, read_graph
 from compressor.audit.inventory import Inventory, Role, StoredTensor
 from compressor.audit.quantised import assign_roles
 from compressor.audit.readers.child_process import ask
-from compressor.audit.readers.stored import shown_name
 from compressor.audit.readers.widths import WIDTHS
+from compressor.audit.shown import shown_name
 from compressor.errors import ModelFileError, UsageError
 
 __all__ = ["read_factory", "read_torchscript_file", "rebuilt", "rows_of", "with_network"]
@@ -62,8 +62,8 @@ def read_factory(target: str, shapes: Shapes | None, *, run: bool) -> Inventory:
     name = shown_name(target)
     if not run:
         raise UsageError(
-            f"{name}: names code, which is run only when asked for: run=True (--run); it then runs "
-            "in a child process with limits"
+            f"{name}: names code, which is run only when asked for, in a "
+            "child process with limits: run=True (--allow-code)"
         )
     if shapes is None:
         raise UsageError(
@@ -92,7 +92,8 @@ def with_network(found: Inventory, arch: str, shapes: Shapes | None, *, run: boo
     if ":" in arch:
         if not run:
             raise UsageError(
-                f"arch {shown}: names code, which is run only when asked for: run=True (--run)"
+                f"arch {shown}: names code, which is run only when asked for: run=True "
+                "(--allow-code)"
             )
         if shapes is None:
             raise UsageError(f"arch {shown}: give input_shape=... (--input-shape) too")

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compressor.audit.readers.stored import shown_name
+from compressor.audit.shown import shown_name
 from compressor.errors import MeasureError, ModelFileError, UsageError
 
 __all__ = ["LIMITS", "Limits", "ask"]
@@ -127,7 +127,8 @@ def _answer(child: subprocess.Popen[bytes], read: int, name: str, limits: Limits
                 if left > 0:
                     continue
                 raise ModelFileError(
-                    f"{name}: did not end within {limits.seconds:g} s in the child process: stopped"
+                    f"{name}: did not end within {limits.seconds:g} s in the child process: "
+                    "stopped (a loop without an end, or a machine too busy: then try again)"
                 )
             piece = os.read(read, 1 << 20)
             if not piece:

@@ -22,9 +22,10 @@ from compressor.audit.readers.exported_graph import DTYPES, Builder, tensor_name
 from compressor.audit.readers.exported_modules import ModuleCalls
 from compressor.audit.readers.exported_sizes import Sizes, symbol_of
 from compressor.audit.readers.safecalls import StorageRef, TensorRef, size_of
-from compressor.audit.readers.stored import count_tensors, shown_name
+from compressor.audit.readers.stored import count_tensors
 from compressor.audit.readers.tensors import StorageReader
 from compressor.audit.readers.widths import WIDTHS
+from compressor.audit.shown import shown_name, shown_reason
 from compressor.errors import ModelFileError, UsageError
 
 __all__ = ["read_exported_archive", "read_exported_file"]
@@ -69,10 +70,9 @@ def read_exported_archive(archive: Archive, shapes: Shapes | None) -> Inventory:
         constants = _payload(archive, prefix, "constants", model)
         return _inventory(archive, prefix, program, weights | constants, shapes)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        reason = "".join(c if c.isprintable() else "?" for c in str(error)[:120])
         raise ModelFileError(
             f"{archive.name}: not a program as torch.export.save writes it "
-            f"({type(error).__name__}: {reason})"
+            f"({type(error).__name__}: {shown_reason(error)})"
         ) from error
     except (RecursionError, OverflowError, MemoryError) as error:
         raise ModelFileError(f"{archive.name}: an exported program beyond all bounds") from error

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compressor.audit.inventory import Inventory
+from compressor.audit.shown import shown_name
 from compressor.errors import ModelFileError, UsageError
 
-__all__ = ["MAX_FILE_BYTES", "Shapes", "printable_name", "read_file"]
+__all__ = ["MAX_FILE_BYTES", "MAX_SHOWN", "Shapes", "read_file"]
 
+MAX_SHOWN = 120  # characters of a file name in messages
 MAX_FILE_BYTES = 8 << 30  # far above any network that a budget of 128 kB is about
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -58,7 +60,7 @@ def read_file(
     """
     wish = _Wish(shapes, run, arch)
     file = Path(path)
-    name = printable_name(file.name)
+    name = shown_name(file.name, MAX_SHOWN)
     if FACTORY.fullmatch(str(path)) and not _exists(file):
         return _factory(str(path), wish)
     try:
@@ -125,7 +127,7 @@ def _zip(file: Path, name: str, size: int, wish: _Wish) -> Inventory:
             raise ModelFileError(
                 f"{name}: a TorchScript archive, which holds code: refused, nothing was executed; "
                 "save the state dict instead, or allow it to run in a child process: run=True "
-                "(--run)"
+                "(--allow-code)"
             )
         from compressor.audit.readers.child import read_torchscript_file
 
@@ -161,7 +163,7 @@ def _factory(target: str, wish: _Wish) -> Inventory:
     from compressor.audit.readers.child import read_factory
 
     if wish.arch is not None:
-        raise UsageError(f"{printable_name(target)}: builds its own network: leave arch out")
+        raise UsageError(f"{shown_name(target, MAX_SHOWN)}: builds its own network: leave arch out")
     return read_factory(target, wish.shapes, run=wish.run)
 
 
@@ -201,9 +203,3 @@ def _what(head: bytes) -> str:
     text = all(byte in b"\t\r\n\f" or 32 <= byte < 127 for byte in head)
     kind = "a text file" if text else "an unknown kind of file"
     return f"{kind}, expected a model file: .pt, .pt2, .safetensors, .onnx, .tflite, .h5 or .keras"
-
-
-def printable_name(name: str) -> str:
-    """Makes a file name harmless for a terminal."""
-    shown = "".join(c if c.isprintable() else "?" for c in name)
-    return shown if len(shown) <= 120 else shown[:117] + "..."

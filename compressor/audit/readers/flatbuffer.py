@@ -13,6 +13,7 @@ from __future__ import annotations
 import struct
 from typing import Literal
 
+from compressor.audit.shown import one_line
 from compressor.errors import ModelFileError
 
 __all__ = ["Buffer", "Table"]
@@ -166,7 +167,4 @@ class Table:
     def text(self, number: int, most: int = 512) -> str:
         """Returns a string made harmless: printable, at most `most` characters."""
         raw = bytes(self.raw(number, 1)[: 4 * most])
-        shown = raw.decode("utf-8", "replace")[:most]
-        return (
-            shown if shown.isprintable() else "".join(c if c.isprintable() else "?" for c in shown)
-        )
+        return one_line(raw.decode("utf-8", "replace")[:most])

@@ -14,6 +14,7 @@ from compressor.audit.macs import rule_for, strict_macs
 from compressor.audit.readers.keras_config import Layer, Model, Ref
 from compressor.audit.readers.keras_layers import VIEWS, canonical, channels_first, output_shapes
 from compressor.audit.readers.widths import WIDTHS
+from compressor.audit.shown import one_line
 from compressor.errors import ModelFileError
 
 __all__ = ["Built", "build_graph"]
@@ -107,8 +108,9 @@ class _Builder:
         self.steps = self.operands = 0
 
     def fail(self, reason: str) -> ModelFileError:
-        shown = "".join(c if c.isprintable() else "?" for c in reason)
-        return ModelFileError(f"{self.name}: the model configuration contradicts itself: {shown}")
+        return ModelFileError(
+            f"{self.name}: the model configuration contradicts itself: {one_line(reason)}"
+        )
 
     # --- models ---
 

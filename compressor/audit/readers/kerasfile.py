@@ -7,7 +7,6 @@ the operator graph of the layer configurations. A Lambda layer is named and neve
 from __future__ import annotations
 
 import json
-import mmap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,6 +16,7 @@ from typing import Any
 from compressor.audit.graph import Graph
 from compressor.audit.inventory import Inventory, Role, StoredTensor
 from compressor.audit.readers.archive import open_archive
+from compressor.audit.readers.filebytes import file_bytes
 from compressor.audit.readers.keras_config import Layer, parse_model
 from compressor.audit.readers.keras_graph import build_graph
 from compressor.audit.readers.keras_hdf5 import Dataset, Hdf5
@@ -27,7 +27,6 @@ from compressor.errors import ModelFileError
 
 __all__ = ["read_keras_archive", "read_keras_h5"]
 
-_MAPPED_FROM = 64 << 20  # bytes; a larger file is mapped, not read
 _MAX_CONFIG = 8 << 20
 _MAX_WEIGHTS = 4 << 30
 
@@ -43,15 +42,7 @@ def read_keras_h5(file: Path, name: str, size: int) -> Inventory:
     Raises:
         ModelFileError: broken, hostile, not of Keras, or contradicting itself.
     """
-    try:
-        with file.open("rb") as stream:
-            if size < _MAPPED_FROM:
-                data = memoryview(stream.read())
-            else:
-                data = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
-    except (OSError, ValueError) as error:
-        raise ModelFileError(f"{name}: cannot be read: {error}") from error
-    source = Hdf5(data, name)
+    source = Hdf5(file_bytes(file, name, size), name)
     config = source.root.attributes.get("model_config")
     return _inventory(source, config if isinstance(config, str) else None, name)
 
@@ -93,9 +84,7 @@ def _inventory(source: Hdf5, config: str | None, name: str) -> Inventory:
         graph = built.graph
         doubts |= built.doubts
         notes += built.notes
-    if notes:
-        doubts["content"] = tuple(notes)  # of no metric: shown, and nothing becomes doubtful
-    return Inventory(name, "keras", tuple(tensors), graph, doubts=doubts)
+    return Inventory(name, "keras", tuple(tensors), graph, doubts=doubts, notes=tuple(notes))
 
 
 def _json(text: str, name: str) -> Mapping[str, Any]:

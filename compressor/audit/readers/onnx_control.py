@@ -99,8 +99,7 @@ def _if(walker: Walker, call: Call, site: Site, scope: Scope, frame: Frame) -> l
     larger = one if one[:2] >= two[:2] else two
     walker.ops += larger[2]
     if one[0] != two[0]:
-        walker.doubt(
-            ("branches",),
+        walker.note(
             f"which branch of {site.path} (onnx.If) runs depends on data: the larger is counted "
             f"({max(one[0], two[0]):,} MACs, the other {min(one[0], two[0]):,})",
         )

@@ -143,8 +143,7 @@ class Layers:
             made = tuple(self._value(value) for value in op.outputs)
             ops.append(Op(op.name, module, read, made, attrs))
             if len(calls) + op.times > MAX_CALLS:
-                self._walker.doubt(
-                    ("calls",),
+                self._walker.note(
                     f"{self._modules[module].path} runs {op.times:,} times: the official figure "
                     "counts it once",
                 )

@@ -27,6 +27,7 @@ from compressor.audit.readers.onnx_records import (
 from compressor.audit.readers.onnx_shelf import Shelf
 from compressor.audit.readers.onnx_state import Emitted, Frame, Scope
 from compressor.audit.readers.onnx_values import Call, Site, Val
+from compressor.audit.shown import shown_name
 from compressor.errors import ModelFileError
 
 __all__ = ["Walker"]
@@ -35,6 +36,7 @@ MAX_STEPS = 50_000  # operators that are walked, those of functions and loops at
 MAX_EDGES = 500_000
 MAX_DEPTH = 48  # functions and graphs within each other
 MAX_PATH = 300  # characters that name an operator: functions in functions add up
+MAX_TEXTS = 20  # doubts of one metric, and notes
 MAX_FOLDED = 2_000_000  # numbers computed on the way to shapes
 
 # what a shape function raises where a file's shapes or attributes make no sense
@@ -56,6 +58,7 @@ class Walker:
         shelf: the stored tensors met so far.
         ops: the operators that run, in order.
         doubts: metric -> what makes it less than exact.
+        notes: what a reader should know, in the order found, each once.
         symbols: names of open axes -> the size that was chosen.
         times: how often the loops around the current place run it.
         folding: numbers that may still be computed on the way to shapes.
@@ -69,6 +72,7 @@ class Walker:
         self.shelf = Shelf(payload, name)
         self.ops: list[Emitted] = []
         self.doubts: dict[str, dict[str, None]] = {}
+        self.notes: dict[str, None] = {}
         self.symbols: dict[str, int] = {}
         self.times = 1
         self.folding = MAX_FOLDED
@@ -204,16 +208,20 @@ class Walker:
         return ordinary(self, call, site, node.outputs, frame)
 
     def doubt(self, metrics: tuple[str, ...], text: str) -> None:
-        """Notes what makes some metrics less than exact, at most twenty a metric."""
+        """Notes what makes some metrics less than exact, at most twenty texts a metric."""
         for metric in metrics:
             texts = self.doubts.setdefault(metric, {})
-            if len(texts) < 20:
+            if len(texts) < MAX_TEXTS:
                 texts[text] = None
+
+    def note(self, text: str) -> None:
+        """Notes what makes no metric less than exact, at most twenty times."""
+        if len(self.notes) < MAX_TEXTS:
+            self.notes[text] = None
 
     def refused(self, text: str) -> ModelFileError:
         """Returns the error for a file that cannot be a model."""
-        shown = "".join(c if c.isprintable() else "?" for c in text)
-        return ModelFileError(f"{self.name}: {shown if len(shown) < 400 else shown[:400] + '...'}")
+        return ModelFileError(f"{self.name}: {shown_name(text, 400)}")
 
 
 def _path(node: Node, place: int, prefix: str) -> str:

@@ -71,18 +71,20 @@ def read_onnx_file(file: Path, name: str, size: int, shapes: Shapes | None) -> I
         walker.doubts = {
             key: texts for key, texts in walker.doubts.items() if key == "nonzero_params"
         }
+        walker.notes = {}
         for text in open_axes:
             walker.doubt(("macs", "peak_activation_bytes"), text)
     else:
         graph = layers.graph(inputs, outputs, tensors)
     if same := _same_content(tensors, walker):
-        walker.doubt(("content",), same)
+        walker.note(same)
     return Inventory(
         name,
         "onnx",
         tensors,
         graph,
         doubts={key: tuple(texts) for key, texts in walker.doubts.items()},
+        notes=tuple(walker.notes),
         meta={"producer": model.producer} if model.producer else {},
     )
 

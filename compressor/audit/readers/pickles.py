@@ -20,6 +20,7 @@ from compressor.audit.readers.safecalls import (
     flat_key,
     size_of,
 )
+from compressor.audit.shown import shown_reason
 from compressor.errors import ModelFileError
 
 __all__ = ["load_plain"]
@@ -47,9 +48,8 @@ def load_plain(data: bytes, name: str) -> Any:
     except ModelFileError:
         raise
     except (IndexError, struct.error, UnicodeDecodeError, ValueError, TypeError, KeyError) as error:
-        reason = "".join(c if c.isprintable() else "?" for c in str(error)[:120])
         raise ModelFileError(
-            f"{name}: a damaged pickle ({type(error).__name__}: {reason})"
+            f"{name}: a damaged pickle ({type(error).__name__}: {shown_reason(error)})"
         ) from error
     except (MemoryError, OverflowError, RecursionError) as error:
         raise ModelFileError(f"{name}: a pickle beyond all bounds") from error

@@ -17,6 +17,7 @@ from compressor.audit.inventory import Inventory
 from compressor.audit.readers.safecalls import StorageRef, TensorRef
 from compressor.audit.readers.stored import count_tensors, roles_by_name
 from compressor.audit.readers.tensors import StorageReader
+from compressor.audit.shown import shown_name, shown_value
 from compressor.errors import ModelFileError
 
 __all__ = ["read_safetensors_file"]
@@ -93,7 +94,7 @@ def _header(data: bytes, name: str) -> tuple[dict[str, Any], dict[str, str]]:
         if len(table) != len(pairs):
             names = [key for key, _ in pairs]
             twice = next(key for key in table if names.count(key) > 1)
-            raise ModelFileError(f"{name}: {_shown(twice)} stands twice in the header")
+            raise ModelFileError(f"{name}: {shown_value(twice)} stands twice in the header")
         return table
 
     try:
@@ -109,7 +110,7 @@ def _header(data: bytes, name: str) -> tuple[dict[str, Any], dict[str, str]]:
         raise ModelFileError(f"{name}: holds no tensors")
     if len(header) > MAX_TENSORS:
         raise ModelFileError(f"{name}: {len(header):,} tensors, at most {MAX_TENSORS:,} are read")
-    shown = {_plain(key)[:80]: _plain(value)[:200] for key, value in list(metadata.items())[:50]}
+    shown = {shown_name(key): shown_name(value, 200) for key, value in list(metadata.items())[:50]}
     return header, shown
 
 
@@ -118,35 +119,36 @@ def _spans(header: Mapping[str, Any], name: str, room: int) -> dict[str, _Span]:
     spans = {}
     for key, entry in header.items():
         if len(key) > MAX_NAME or not key.isprintable() or not key:
-            raise ModelFileError(f"{name}: {_shown(key)} is not the name of a tensor")
+            raise ModelFileError(f"{name}: {shown_value(key)} is not the name of a tensor")
         if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
             raise ModelFileError(
-                f"{name}: {_shown(key)} has no 'dtype', 'shape' and 'data_offsets' alone"
+                f"{name}: {shown_value(key)} has no 'dtype', 'shape' and 'data_offsets' alone"
             )
         kind, shape, ends = entry["dtype"], entry["shape"], entry["data_offsets"]
         if not isinstance(kind, str) or kind not in _DTYPES:
             raise ModelFileError(
-                f"{name}: {_shown(key)} has the number type {_shown(kind)}; known are "
+                f"{name}: {shown_value(key)} has the number type {shown_value(kind)}; known are "
                 + ", ".join(_DTYPES)
             )
         if not _sizes(shape, 32) or not _sizes(ends, 2) or len(ends) != 2:
-            raise ModelFileError(f"{name}: {_shown(key)} has a shape or offsets that are none")
+            raise ModelFileError(f"{name}: {shown_value(key)} has a shape or offsets that are none")
         dtype, bits = _DTYPES[kind]
         numel, stored = prod(shape), ends[1] - ends[0]
         if stored < 0 or ends[1] > room:
             raise ModelFileError(
-                f"{name}: {_shown(key)} lies at {ends[0]:,} to {ends[1]:,} of {room:,} B"
+                f"{name}: {shown_value(key)} lies at {ends[0]:,} to {ends[1]:,} of {room:,} B"
             )
         if numel * bits != stored * 8:
             raise ModelFileError(
-                f"{name}: {_shown(key)} lies about its size: {numel:,} x {dtype} in {stored:,} B"
+                f"{name}: {shown_value(key)} lies about its size: {numel:,} x {dtype} in "
+                f"{stored:,} B"
             )
         spans[key] = (dtype, tuple(shape), ends[0], ends[1])
     at = 0
     for key, (_, _, begin, end) in sorted(spans.items(), key=lambda item: item[1][2:]):
         if begin != at:
             what = "overlaps another tensor" if begin < at else f"leaves a gap of {begin - at:,} B"
-            raise ModelFileError(f"{name}: {_shown(key)} {what}")
+            raise ModelFileError(f"{name}: {shown_value(key)} {what}")
         at = end
     if at != room:
         raise ModelFileError(f"{name}: {room - at:,} B at the end belong to no tensor")
@@ -184,12 +186,3 @@ def _record(key: str, span: _Span) -> TensorRef:
     dtype, shape, _, _ = span
     strides = tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
     return TensorRef(StorageRef(key, dtype, prod(shape)), 0, shape, strides)
-
-
-def _plain(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)
-
-
-def _shown(key: object) -> str:
-    text = _plain(key) if isinstance(key, str) else type(key).__name__
-    return repr(text if len(text) <= 80 else text[:77] + "...")

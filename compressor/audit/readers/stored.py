@@ -10,8 +10,9 @@ from compressor.audit.inventory import Role, StoredTensor
 from compressor.audit.readers.safecalls import TensorRef
 from compressor.audit.readers.tensors import StorageReader
 from compressor.audit.readers.widths import WIDTHS
+from compressor.audit.shown import shown_name
 
-__all__ = ["count_tensors", "roles_by_name", "shown_name"]
+__all__ = ["count_tensors", "roles_by_name"]
 
 _STORED_AS = {"qint8": "int8", "quint8": "uint8", "qint32": "int32"}
 _BUFFER_ENDINGS = ("running_mean", "running_var", "num_batches_tracked", "_mask")
@@ -63,10 +64,3 @@ def count_tensors(
             first=first,
         )
     return tuple(found.values())
-
-
-def shown_name(key: object, most: int = 80) -> str:
-    """Shows a name of a foreign file in one printable, bounded piece."""
-    text = key if isinstance(key, str) else type(key).__name__
-    shown = "".join(c if c.isprintable() else "?" for c in text)
-    return shown if len(shown) <= most else shown[: most - 3] + "..."

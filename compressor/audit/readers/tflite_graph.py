@@ -62,7 +62,7 @@ class GraphBuilder:
         homes: (subgraph, tensor) -> name of the stored tensor it is.
         paths: (subgraph, operator) -> path of its module.
         doubts: what makes MACs and activation memory less than exact.
-        branches: where one of two branches was counted.
+        notes: where one of two branches was counted.
     """
 
     source: Buffer
@@ -70,7 +70,7 @@ class GraphBuilder:
     homes: dict[tuple[int, int], str]
     paths: dict[tuple[int, int], str]
     doubts: list[str] = field(default_factory=list)
-    branches: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     _modules: dict[str, tuple[int, str]] = field(default_factory=dict)
     _calls: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
     _values: list[Value] = field(default_factory=list)
@@ -310,7 +310,7 @@ class GraphBuilder:
         if len({cost for cost, _, _ in found}) > 1:
             costs = " and ".join(f"{cost:,}" for cost, _, _ in found)
             path = self.paths[at.part, at.index]
-            self.branches.append(
+            self.notes.append(
                 f"which branch of IF at {path} runs depends on data: the larger is counted (MACs "
                 f"{costs})"
             )

@@ -8,7 +8,6 @@ are listed apart. Nothing in the file is executed.
 
 from __future__ import annotations
 
-import mmap
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from compressor.audit.inventory import Inventory, Role, StoredTensor
 from compressor.audit.macs import strict_macs
+from compressor.audit.readers.filebytes import file_bytes
 from compressor.audit.readers.flatbuffer import Buffer
 from compressor.audit.readers.tflite_graph import GraphBuilder, carried_slots, consumers_of
 from compressor.audit.readers.tflite_roles import WEIGHT_VIEWS, layer_name, local_name, role_of
@@ -30,7 +30,6 @@ from compressor.errors import ModelFileError, UsageError
 
 __all__ = ["read_tflite_file"]
 
-_MAPPED_FROM = 64 << 20  # bytes; a larger file is mapped, not read
 Shapes = tuple[tuple[int, ...], ...]
 
 
@@ -47,15 +46,7 @@ def read_tflite_file(file: Path, name: str, size: int, shapes: Shapes | None) ->
         ModelFileError: broken, hostile, or contradicting itself.
         UsageError: other input shapes than those of the file.
     """
-    try:
-        with file.open("rb") as stream:
-            if size < _MAPPED_FROM:
-                data = memoryview(stream.read())
-            else:
-                data = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
-    except (OSError, ValueError) as error:
-        raise ModelFileError(f"{name}: cannot be read: {error}") from error
-    source = Buffer(data, name, "TFLite")
+    source = Buffer(file_bytes(file, name, size), name, "TFLite")
     model = read_model(source)
     own = tuple(model.subgraphs[0].tensors[i].shape for i in model.subgraphs[0].inputs)
     if shapes is not None and shapes != own:
@@ -105,14 +96,14 @@ def _inventory(source: Buffer, model: ModelRecord, name: str) -> Inventory:
         strict_macs(graph)
     except ModelFileError as error:
         raise ModelFileError(f"{name}: {error}") from error
-    doubts = [*builder.doubts, *_open_axes(model), *_other_signatures(model)]
-    texts = {"macs": doubts, "peak_activation_bytes": doubts, "branches": builder.branches}
+    doubts = (*builder.doubts, *_open_axes(model), *_other_signatures(model))
     return Inventory(
         source=name,
         format="tflite",
         tensors=(*tensors, *_indices(held), *_scales(model, held)),
         graph=graph,
-        doubts={key: tuple(reasons) for key, reasons in texts.items() if reasons},
+        doubts={"macs": doubts, "peak_activation_bytes": doubts} if doubts else {},
+        notes=tuple(builder.notes),
     )
 
 

@@ -19,6 +19,7 @@ from compressor.audit.readers.safecalls import TensorRef
 from compressor.audit.readers.stored import count_tensors, roles_by_name
 from compressor.audit.readers.tensors import StorageReader
 from compressor.audit.readers.widths import WIDTHS
+from compressor.audit.shown import one_line, shown_value
 from compressor.errors import ModelFileError
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "read_torch_file"]
@@ -78,7 +79,9 @@ def _prefix(archive: Archive) -> str:
 def _artifact(tree: Mapping[Any, Any], reader: StorageReader, name: str) -> Inventory:
     version = tree.get("format_version")
     if type(version) is not int or version < 1:
-        raise ModelFileError(f"{name}: format_version {_show(version)}, expected {FORMAT_VERSION}")
+        raise ModelFileError(
+            f"{name}: format_version {shown_value(version)}, expected {FORMAT_VERSION}"
+        )
     if version > FORMAT_VERSION:
         raise ModelFileError(
             f"{name}: written by a newer compressor (format {version}, this one reads "
@@ -170,9 +173,9 @@ def _tensors(tree: Any, where: str) -> dict[str, TensorRef]:
         raise ModelFileError(f"{where}: {len(tree):,} tensors, at most {MAX_TENSORS:,} are read")
     for key, value in tree.items():
         if not isinstance(key, str) or len(key) > 512 or not key.isprintable():
-            raise ModelFileError(f"{where}: {_show(key)} is not the name of a tensor")
+            raise ModelFileError(f"{where}: {shown_value(key)} is not the name of a tensor")
         if not isinstance(value, TensorRef):
-            raise ModelFileError(f"{where}: {_show(key)} is not a tensor")
+            raise ModelFileError(f"{where}: {shown_value(key)} is not a tensor")
     return dict(tree)
 
 
@@ -191,19 +194,7 @@ def _bounded(value: Any, budget: list[int], depth: int) -> Any:
     if isinstance(value, (list, tuple)):
         return [_bounded(item, budget, depth - 1) for item in value[:1000]]
     if isinstance(value, str):
-        return _printable(value[:1000])
+        return one_line(value[:1000])
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 1 << 64:
         return "..."
     return value if isinstance(value, (bool, int, float, type(None))) else type(value).__name__
-
-
-def _printable(text: str) -> str:
-    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
-
-
-def _show(value: object) -> str:
-    if isinstance(value, str):
-        return repr(value[:80])
-    if isinstance(value, int) and abs(value) >= 1 << 64:
-        return "a huge number"
-    return repr(value) if isinstance(value, (int, float, type(None))) else type(value).__name__

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from compressor.audit.submission.declared import FIELDS, Quantity, parse_quantity
-from compressor.audit.submission.forms import Form
+from compressor.audit.submission.forms import TODO, Form
 from compressor.audit.submission.labels import label_problems
 from compressor.audit.submission.problems import Problem, quoted
 from compressor.audit.submission.yamlnodes import Tree, read_yaml
@@ -16,7 +16,7 @@ from compressor.audit.submission.yamlnodes import Tree, read_yaml
 __all__ = ["MAX_ABBREVIATION", "Declared", "Meta", "check_meta"]
 
 MAX_ABBREVIATION = 10
-TODO = re.compile(r"\bTODO\b")
+_OPEN = re.compile(rf"\b{TODO}\b")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s.]+")
 _DATASET = ("name", "url", "total_audio_length")
 _SCORES = ("accuracy", "logloss")
@@ -78,7 +78,7 @@ def check_meta(data: bytes, file: str, label: str, form: Form) -> tuple[Meta, li
 
 
 def _is_todo(tree: Tree) -> bool:
-    return tree.kind == "scalar" and TODO.search(tree.raw) is not None
+    return tree.kind == "scalar" and _OPEN.search(tree.raw) is not None
 
 
 class _Reader:
@@ -138,7 +138,7 @@ class _Reader:
         for path, scalar in self.tree.scalars():
             if _is_todo(scalar):
                 fix = "write the value, or null (!!null) where the field allows it"
-                self.add("meta-todo", f"{path} is still to be written (TODO)", fix, scalar.line)
+                self.add("meta-todo", f"{path} is still to be written ({TODO})", fix, scalar.line)
 
     # -- submission -------------------------------------------------------------------------------
 

@@ -6,14 +6,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from compressor.audit.submission.declared import FIELDS, measured
-from compressor.audit.submission.forms import Form
+from compressor.audit.submission.forms import TODO, Form
 
 if TYPE_CHECKING:
     from compressor.audit.records import AuditResult
 
 __all__ = ["header_row", "meta_text"]
-
-TODO = "TODO"
 
 _COMMENTS = {
     "total_parameters": "all parameters, zeros included; an ensemble adds up",

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from compressor.audit.shown import shown_name
 from compressor.audit.submission.problems import Problem, quoted
 
 __all__ = ["MAX_META_BYTES", "Tree", "read_yaml"]
@@ -256,6 +257,4 @@ def _number(raw: str) -> int | float | str:
 
 def _flat(text: str) -> str:
     """An error text in one printable line."""
-    line = " ".join(text.split())
-    line = "".join(c if c.isprintable() else "?" for c in line)
-    return line if len(line) <= 200 else line[:197] + "..."
+    return shown_name(" ".join(text.split()), 200)
