@@ -29,7 +29,7 @@ def test_start_up_loads_nothing_heavy() -> None:
 def test_an_error_of_several_lines_keeps_them(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def app() -> None:
+    def app(**_: object) -> None:
         raise DataError("no data set at x\nwhat can be opened:\n  DIR   a folder")
 
     monkeypatch.setattr(main, "app", app)
