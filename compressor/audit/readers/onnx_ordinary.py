@@ -137,7 +137,8 @@ def _roles(walker: Walker, call: Call, site: Site, fixed: bool) -> None:
     """Tells the stored tensors among the inputs what they are."""
     zero_point(call)
     packed_matrix(call)
-    scaled = call.op == "Mul" and any(given and given.tag for given in call.inputs)
+    tags = {given.tag for given in call.inputs if given}
+    scaled = call.op == "Mul" and bool(tags & {"scale", "accumulator"})
     for index, given in enumerate(call.inputs):
         if given is None or not given.origins:
             continue
@@ -193,10 +194,27 @@ def _carry(call: Call, outputs: list[Val], fixed: bool) -> None:
         outputs[1].tag = "scale"
     elif call.op in {"MatMulInteger", "ConvInteger"}:
         result.tag = "accumulator"
-    elif call.op in {"Cast", "Identity"}:
+    elif call.op == "ConstantOfShape" and fixed:
+        result.tag = "uniform"
+    elif call.op in {"Cast", "Identity"} or (first.tag == "uniform" and _keeps_uniform(call)):
         result.tag = first.tag
     elif call.op == "Mul" and "scale" in tags and "accumulator" not in tags:
         result.tag = "scale"
+
+
+def _keeps_uniform(call: Call) -> bool:
+    """Whether one number for all stays one number for all."""
+    scale = call.given(1)
+    single = scale is not None and scale.shape is not None and prod(scale.shape) == 1
+    return call.op == "DequantizeLinear" and single
+
+
+def _averages(call: Call) -> bool:
+    """A depthwise convolution whose weights are one number, made at loading: an average pooling."""
+    weight = call.given(1)
+    if call.op != "Conv" or weight is None or weight.tag != "uniform" or not weight.shape:
+        return False
+    return weight.shape[1] == 1 and call.attrs.get("group", 1) == weight.shape[0]
 
 
 def _left_out(call: Call, outputs: list[Val], fixed: bool) -> bool:
@@ -216,7 +234,9 @@ def _left_out(call: Call, outputs: list[Val], fixed: bool) -> bool:
 
 def _emit(walker: Walker, call: Call, site: Site, outputs: list[Val], counted: bool) -> None:
     attrs = {key: value for key, value in call.attrs.items() if _plain(value)}
-    name = f"onnx.{call.op}"
+    averages = _averages(call)
+    counted = counted and not averages
+    name = "onnx.AveragePool" if averages else f"onnx.{call.op}"
     given = [value for value in call.inputs if value is not None]
     if any(value.shape is None for value in (*outputs, *given)):
         walker.doubt(("peak_activation_bytes",), f"shapes not known at {site.path} ({name})")
