@@ -139,15 +139,18 @@ def _roles(walker: Walker, call: Call, site: Site, fixed: bool) -> None:
     packed_matrix(call)
     tags = {given.tag for given in call.inputs if given}
     scaled = call.op == "Mul" and bool(tags & {"scale", "accumulator"})
+    dequantises = fixed and _dequantises(call)
     for index, given in enumerate(call.inputs):
         if given is None or not given.origins:
             continue
         if fixed and call.op in FOLLOW and (index == 0 or call.op == "Concat"):
             continue  # who reads the result decides
+        if dequantises and index == 0:
+            continue
         place = place_of(call.op, index)
         for origin in given.origins:
             role: Role | None = place.role
-            if scaled:
+            if scaled or dequantises:
                 role = "scale"
             elif role is None:
                 real = origin.dtype in FLOATS or origin.dtype in QUANTISED or origin.zero
@@ -179,7 +182,7 @@ def _carry(call: Call, outputs: list[Val], fixed: bool) -> None:
         value.fixed = True
         if homes and call.op not in _CREATING:
             value.home = homes[0]
-        if call.op in FOLLOW:
+        if call.op in FOLLOW or _dequantises(call):
             sources = call.inputs if call.op == "Concat" else call.inputs[:1]
             value.origins = tuple(o for given in sources if given for o in given.origins)
             if call.op == "Identity" and first is not None:
@@ -200,6 +203,21 @@ def _carry(call: Call, outputs: list[Val], fixed: bool) -> None:
         result.tag = first.tag
     elif call.op == "Mul" and "scale" in tags and "accumulator" not in tags:
         result.tag = "scale"
+
+
+def _dequantises(call: Call) -> bool:
+    """Stored integers, cast to floats, times one stored number for each output or for all.
+
+    The same as DequantizeLinear, written so that it is worked out once, at loading.
+    """
+    if call.op != "Mul" or len(call.inputs) != 2:
+        return False
+    whole, scale = call.given(0), call.given(1)
+    if whole is None or scale is None or scale.direct is None or not whole.shape:
+        return False
+    integers = bool(whole.origins) and all(o.dtype in QUANTISED for o in whole.origins)
+    single = prod(scale.direct.shape) in (1, whole.shape[0])
+    return integers and single and whole.dtype in FLOATS and scale.direct.dtype in FLOATS
 
 
 def _keeps_uniform(call: Call) -> bool:

@@ -34,7 +34,7 @@ def lower(
         name: of the ONNX graph.
 
     Raises:
-        MeasureError: an operator that has no ONNX form here; the message names the layer.
+        QuantizeError: an operator that has no ONNX form here; the message names the layer.
     """
     writer = Writer(graph, integers)
     late = {} if integers is None else _late_relus(graph, integers)
@@ -68,9 +68,9 @@ def _late_relus(graph: NetworkGraph, integers: Integers) -> dict[Node, Node]:
     """ReLUs of float layers whose values only a maximum is taken of, and the pooling behind each.
 
     Maximum, ReLU and rounding keep the order of values, so they may change places. Written as
-    pooling, ReLU, rounding, the pooling is one over floats. Otherwise onnxruntime moves the rounding
-    before it, and its maximum over integers whose channels are not innermost takes 20 to 30 times
-    as long.
+    pooling, ReLU, rounding, the pooling is one over floats. Otherwise onnxruntime moves the
+    rounding before it, and its maximum over integers whose channels are not innermost takes 20 to
+    30 times as long.
     """
     found: dict[Node, Node] = {}
     for node in graph.nodes:

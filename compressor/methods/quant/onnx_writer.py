@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch.fx import Node
 
-from compressor.errors import MeasureError
+from compressor.errors import QuantizeError
 from compressor.methods.dataflow import NetworkGraph
 from compressor.methods.quant.integers import Activation, IntegerBias, IntegerWeight
 
@@ -135,6 +135,6 @@ class Writer:
         return name
 
 
-def cannot(graph: NetworkGraph, node: Node, what: str) -> MeasureError:
+def cannot(graph: NetworkGraph, node: Node, what: str) -> QuantizeError:
     """The error for what has no ONNX form here."""
-    return MeasureError(f"layer {graph.names[node]!r}: {what} cannot be written to ONNX")
+    return QuantizeError(f": {what} cannot be written to ONNX", graph.names[node])
