@@ -1,7 +1,7 @@
 """Peak memory of a network in a back end, in a process of its own.
 
-Run as a program (`python -m compressor.deploy.memory FILE THREADS BACKEND`) this is that process: it
-says on standard output, as JSON, what it holds before the file is loaded and the most after.
+Run as a program (`python -m compressor.deploy.memory FILE THREADS BACKEND`) this is that process:
+it says on standard output, as JSON, what it holds before the file is loaded and the most after.
 """
 
 from __future__ import annotations
