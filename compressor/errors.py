@@ -18,6 +18,7 @@ __all__ = [
     "MeasureError",
     "ModelFileError",
     "PruneError",
+    "QuantizeError",
     "ShapeError",
     "UnknownNameError",
     "UsageError",
@@ -86,3 +87,16 @@ class ArtifactError(ModelFileError):
 
 class PruneError(MeasureError):
     """A network, or a layer of it, that cannot be pruned as asked (exit code 3)."""
+
+
+class QuantizeError(MeasureError):
+    """A network, or a layer of it, that cannot be quantised as asked (exit code 3).
+
+    Attributes:
+        layer: readable name of the layer at fault, "" where it is the network.
+    """
+
+    def __init__(self, problem: str, layer: str = "") -> None:
+        """Args: what is wrong and what to do about it; the layer, which goes before it."""
+        super().__init__(f"layer {layer!r}{problem}" if layer else problem)
+        self.layer = layer

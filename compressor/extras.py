@@ -17,6 +17,7 @@ EXTRAS = {
     "litert_torch": "tflite",
     "onnxruntime": "run",
     "onnxscript": "run",
+    "openvino": "openvino",
 }
 """The extra of pyproject.toml that brings a package."""
 

@@ -240,6 +240,9 @@ class Quantize(Step):
         equalize: equalise the ranges of neighbouring layers first (int8-ptq).
         keep_float: layers that stay float32, weights and all.
         float_compute: layers that compute in float32 on integer weights.
+        placement: "fastest" measures which layers and operators onnxruntime runs faster in float32
+            on this machine, before anything is rounded; "integers" (and not given): all on
+            integers but `float_compute`.
         rescale: use what the scales leave free: fold per-channel factors, level channels.
         mixed: layer -> width of its weights where it is another one.
         engine: "light" or "brevitas" (int8-qat).
@@ -262,6 +265,7 @@ class Quantize(Step):
     equalize: bool = False
     keep_float: tuple[str, ...] = ()
     float_compute: tuple[str, ...] = ()
+    placement: str | None = None  # None is left out of records, so older runs stay comparable
     rescale: bool = True
     mixed: Mapping[str, int] = field(default_factory=dict)
     engine: str = "light"
@@ -278,6 +282,8 @@ class Quantize(Step):
         _choice(self, "scheme", ("int8-ptq", "int8-qat"))
         _choice(self, "calibration", ("minmax", "percentile", "entropy"))
         _choice(self, "engine", ("light", "brevitas"))
+        if self.placement is not None:
+            _choice(self, "placement", ("integers", "fastest"))
         _range(self, "weight_bits", 2, 8)
         _range(self, "calibration_clips", 1, math.inf)
         _range(self, "percentile", 50, 100, low_in=False)

@@ -25,17 +25,20 @@ def bench(
         Path | None,
         typer.Option(metavar="BASE.onnx", help="Measure this one in turns with it."),
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of onnxruntime.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the back end.")] = 1,
     batch: Annotated[int, typer.Option(min=1, help="Inputs a batch for the throughput.")] = 32,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds; each times each file.")] = 50,
+    backend: Annotated[
+        str, typer.Option(help="What runs the files: onnxruntime, or openvino (an extra).")
+    ] = "onnxruntime",
     output: Annotated[
         Literal["text", "json"], typer.Option("--format", help="How to print the result.")
     ] = "text",
 ) -> None:
-    """Latency at batch 1, throughput, peak memory and the kernels of an ONNX file in onnxruntime.
+    """Latency at batch 1, throughput, peak memory and the kernels that an ONNX file runs.
 
     With --vs both files are timed in turns, so that a busy machine favours neither; the ratio is
-    the median over the rounds. Kernels are those that onnxruntime ran, from its own profile.
+    the median over the rounds. Kernels are those that the back end ran, from its own profile.
 
     Example: compressor bench model-int8.onnx --vs model.onnx
     """
@@ -43,7 +46,13 @@ def bench(
 
     with console.on_progress("rounds") as on_round:
         result = measure(
-            file, vs, threads=threads, batch_size=batch, rounds=rounds, on_round=on_round
+            file,
+            vs,
+            threads=threads,
+            batch_size=batch,
+            rounds=rounds,
+            backend=backend,
+            on_round=on_round,
         )
     if output == "json":
         import json
@@ -60,7 +69,7 @@ def _text(result: BenchResult) -> Iterator[str]:
     machine = result.machine
     extra = f" ({machine['instructions']})" if machine["instructions"] else ""
     yield (
-        f"onnxruntime {machine['onnxruntime']}, {result.threads} "
+        f"{result.backend} {machine[result.backend]}, {result.threads} "
         f"thread{'s' if result.threads != 1 else ''}, {machine['processor']}{extra}"
     )
     yield ""
@@ -70,7 +79,7 @@ def _text(result: BenchResult) -> Iterator[str]:
     yield ""
     yield (
         f"ms: one inference at batch 1, median; a second: inferences in batches of "
-        f"{result.file.batch_size}; memory: peak above an empty onnxruntime process"
+        f"{result.file.batch_size}; memory: peak above an empty {result.backend} process"
     )
     if result.base is not None and result.ratio is not None and result.batch_ratio is not None:
         yield ""
@@ -79,6 +88,8 @@ def _text(result: BenchResult) -> Iterator[str]:
     if result.slower:
         parts = [f"{op} (+{ms:.3f} ms)" for op, ms in result.slower[:3]]
         yield f"slower because of {', '.join(parts)}"
+        if result.file.kernels.integer and result.backend == "onnxruntime":
+            yield "compressor quantize --placement fastest computes in float32 where that is faster"
     for one in files:
         yield ""
         yield from _kernels(one)

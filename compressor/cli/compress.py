@@ -72,7 +72,8 @@ def compress(
     ] = None,
     qat_epochs: Annotated[int | None, typer.Option(help="Epochs of int8-qat. Default 10.")] = None,
     export: Annotated[
-        str | None, typer.Option(metavar="FORMAT", help="Also write onnx, pt2 or safetensors.")
+        str | None,
+        typer.Option(metavar="FORMAT", help="Also write onnx, pt2, safetensors or tflite."),
     ] = None,
     out: Out = None,
     data: Data = None,
@@ -297,6 +298,12 @@ def quantize(
     keep_float: Annotated[
         list[str] | None, typer.Option(metavar="LAYER", help="Leave this layer in float32.")
     ] = None,
+    placement: Annotated[
+        str | None,
+        typer.Option(
+            help="integers (default), or fastest: time here which layers are better in float32."
+        ),
+    ] = None,
     bias_correction: Annotated[bool, typer.Option("--bias-correction")] = False,
     equalize: Annotated[bool, typer.Option("--equalize")] = False,
     engine: Annotated[
@@ -328,6 +335,7 @@ def quantize(
         "weight_bits": weight_bits,
         "mixed": parse_mixed(mixed or []),
         "keep_float": tuple(keep_float or ()),
+        "placement": placement,
         "bias_correction": bias_correction,
         "equalize": equalize,
         "engine": engine,

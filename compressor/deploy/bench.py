@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,22 @@ from numpy.typing import NDArray
 from compressor.deploy.kernels import KernelTable, profile, slower_families
 from compressor.deploy.memory import Memory, measure_memory
 from compressor.deploy.session import OnnxNetwork
-from compressor.errors import UsageError
+from compressor.errors import UnknownNameError, UsageError
 
-__all__ = ["BenchResult", "FileResult", "Ratio", "Timing", "bench", "ratio_of", "timing"]
+__all__ = [
+    "BACKENDS",
+    "BenchResult",
+    "FileResult",
+    "Network",
+    "Ratio",
+    "Timing",
+    "bench",
+    "open_network",
+    "ratio_of",
+    "timing",
+]
+
+BACKENDS = ("onnxruntime", "openvino")
 
 _ROUND_S = 0.02  # a file's share of a round: long beside a clock's tick, short beside a disturbance
 _LEAST_IN_ROUND, _MOST_IN_ROUND = 3, 50  # three, so that a round has a median
@@ -31,6 +44,35 @@ _BATCH_ROUNDS = 12  # batches take long, and their times scatter less
 
 Rounds = list[list[float]]
 """Seconds of single inferences, a list a round."""
+
+
+class Network(Protocol):
+    """A file ready to run in one of the back ends."""
+
+    input_shape: tuple[int, int, int]
+
+    def run(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Outputs of inputs that are known to fit."""
+
+    def __call__(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Outputs of inputs whose shape is checked first."""
+
+
+def open_network(path: Path, backend: str = "onnxruntime", *, threads: int = 1) -> Network:
+    """Load an ONNX file in a back end.
+
+    Raises:
+        UnknownNameError: no back end of that name.
+        UsageError: it is not installed; names the extra.
+        ModelFileError: the file cannot be loaded.
+    """
+    if backend not in BACKENDS:
+        raise UnknownNameError("back end", backend, BACKENDS)
+    if backend == "openvino":
+        from compressor.deploy.openvino import OpenVinoNetwork
+
+        return OpenVinoNetwork(path, threads=threads)
+    return OnnxNetwork(path, threads=threads)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +168,9 @@ class BenchResult:
         base: the one it is compared with, or None.
         ratio: base over file at batch 1; None without a base.
         batch_ratio: the same in batches.
-        threads: of onnxruntime.
-        machine: processor, onnxruntime's version.
+        threads: of the back end.
+        machine: processor, version of the back end.
+        backend: what ran the files.
     """
 
     file: FileResult
@@ -136,6 +179,7 @@ class BenchResult:
     batch_ratio: Ratio | None
     threads: int
     machine: dict[str, str]
+    backend: str = "onnxruntime"
 
     @property
     def slower(self) -> list[tuple[str, float]]:
@@ -155,6 +199,7 @@ class BenchResult:
             "slower_operators": [{"operator": op, "ms_more": ms} for op, ms in self.slower],
             "threads": self.threads,
             "machine": self.machine,
+            "backend": self.backend,
         }
 
 
@@ -171,6 +216,7 @@ def bench(
     rounds: int = 50,
     warm_up: int = 10,
     memory: bool = True,
+    backend: str = "onnxruntime",
     on_round: Callable[[int, int], None] | None = None,
 ) -> BenchResult:
     """Measure one ONNX file, or two in turns.
@@ -178,23 +224,24 @@ def bench(
     Args:
         path: the file.
         base: the file it is compared with, such as float32 of the same network.
-        threads: of onnxruntime.
+        threads: of the back end.
         batch_size: inputs a batch for the throughput.
         rounds: how many; each times both files a few times.
         warm_up: inferences of each before anything is timed.
         memory: measure peak memory as well (a process of its own a file).
+        backend: "onnxruntime" or "openvino"; both files run in it.
         on_round: called with (rounds done, rounds in all).
 
     Raises:
         ModelFileError: a file cannot be loaded.
         MeasureError: a run fails.
-        UsageError: numbers under 1, or onnxruntime is not installed.
+        UsageError: numbers under 1, another back end, or it is not installed.
     """
     for name, value in (("threads", threads), ("batch", batch_size), ("rounds", rounds)):
         if value < 1:
             raise UsageError(f"--{name} is {value}; it must be at least 1")
     paths = [path] if base is None else [path, base]
-    networks = [OnnxNetwork(one, threads=threads) for one in paths]
+    networks = [open_network(one, backend, threads=threads) for one in paths]
     rng = np.random.default_rng(0)
     batches = [
         rng.standard_normal((batch_size, *network.input_shape), dtype=np.float32)
@@ -206,7 +253,7 @@ def bench(
     tell = on_round or (lambda done, of: None)
     latency = _in_turns(networks, singles, rounds, warm_up, lambda done: tell(done, total))
     batch = _in_turns(networks, batches, batch_rounds, 1, lambda done: tell(rounds + done, total))
-    tables = profile(paths, singles, threads=threads)
+    tables = profile(paths, singles, threads=threads, backend=backend)
     results = [
         FileResult(
             path=one,
@@ -214,7 +261,7 @@ def bench(
             latency=timing(latency[i]),
             batch=timing(batch[i]),
             batch_size=batch_size,
-            memory=measure_memory(one, threads=threads) if memory else None,
+            memory=measure_memory(one, threads=threads, backend=backend) if memory else None,
             kernels=tables[i],
         )
         for i, one in enumerate(paths)
@@ -226,12 +273,13 @@ def bench(
         ratio=ratio_of(latency[0], latency[1]) if two else None,
         batch_ratio=ratio_of(batch[0], batch[1]) if two else None,
         threads=threads,
-        machine=_machine(),
+        machine=_machine(backend),
+        backend=backend,
     )
 
 
 def _in_turns(
-    networks: Sequence[OnnxNetwork],
+    networks: Sequence[Network],
     inputs: Sequence[NDArray[np.float32]],
     rounds: int,
     warm_up: int,
@@ -250,11 +298,11 @@ def _in_turns(
     order = list(range(len(networks)))
     for done in range(1, rounds + 1):
         for i in order:
-            session, name, x = networks[i].session, networks[i].input_name, inputs[i]
+            run, x = networks[i].run, inputs[i]
             times = []
             for _ in range(calls[i]):
                 start = time.perf_counter()
-                session.run(None, {name: x})
+                run(x)
                 times.append(time.perf_counter() - start)
             found[i].append(times)
         order.reverse()
@@ -276,7 +324,7 @@ def ratio_of(file: Rounds, base: Rounds) -> Ratio:
     return Ratio(median, low, high, len(ratios))
 
 
-def _machine() -> dict[str, str]:
+def _machine(backend: str) -> dict[str, str]:
     from compressor.extras import try_import
 
     processor = platform.processor() or platform.machine()
@@ -292,5 +340,5 @@ def _machine() -> dict[str, str]:
     return {
         "processor": processor,
         "instructions": ", ".join(dot),
-        "onnxruntime": str(try_import("onnxruntime").__version__),
+        backend: str(try_import(backend).__version__),
     }

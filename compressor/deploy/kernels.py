@@ -133,19 +133,28 @@ def profile(
     *,
     threads: int = 1,
     runs: int = 20,
+    backend: str = "onnxruntime",
 ) -> list[KernelTable]:
-    """Run each file under onnxruntime's profiler, in turns.
+    """Run each file under the profiler of onnxruntime (in turns) or OpenVINO.
 
     Args:
         files: ONNX files.
         inputs: one input (1, ...) a file.
         threads: of onnxruntime.
         runs: how often each is run, after a warm-up.
+        backend: "onnxruntime" or "openvino".
 
     Raises:
         ModelFileError: a file cannot be loaded.
         MeasureError: the profile cannot be read.
     """
+    if backend == "openvino":
+        from compressor.deploy.openvino import layers_run
+
+        return [
+            KernelTable(layers_run(file, x, threads=threads, runs=runs))
+            for file, x in zip(files, inputs, strict=True)
+        ]
     with tempfile.TemporaryDirectory(prefix="compressor-") as folder:
         sessions = [
             make_session(file, threads=threads, profile_to=Path(folder) / f"profile{i}")

@@ -1,7 +1,7 @@
-"""Peak memory of a network in onnxruntime, in a process of its own.
+"""Peak memory of a network in a back end, in a process of its own.
 
-Run as a program (`python -m compressor.deploy.memory FILE THREADS`) this is that process: it says
-on standard output, as JSON, what it holds before the file is loaded and the most it held after.
+Run as a program (`python -m compressor.deploy.memory FILE THREADS BACKEND`) this is that process:
+it says on standard output, as JSON, what it holds before the file is loaded and the most after.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Memory:
     """Resident memory in bytes.
 
     Attributes:
-        before: with Python, numpy and onnxruntime loaded, and no network.
+        before: with Python, numpy and the back end loaded, and no network.
         peak: the most while the network was loaded and run at batch 1.
     """
 
@@ -40,8 +40,8 @@ class Memory:
         return max(0, self.peak - self.before)
 
 
-def measure_memory(path: Path, *, threads: int = 1) -> Memory:
-    """Peak memory of loading and running an ONNX file at batch 1.
+def measure_memory(path: Path, *, threads: int = 1, backend: str = "onnxruntime") -> Memory:
+    """Peak memory of loading and running an ONNX file at batch 1, above an empty back end.
 
     Raises:
         MeasureError: the process failed; says what it said last.
@@ -50,7 +50,8 @@ def measure_memory(path: Path, *, threads: int = 1) -> Memory:
     environment["PYTHONPATH"] = os.pathsep.join(
         [str(Path(__file__).resolve().parents[2]), *(entry for entry in sys.path if entry)]
     )
-    command = [sys.executable, "-P", "-m", "compressor.deploy.memory", str(path), str(threads)]
+    command = [sys.executable, "-P", "-m", "compressor.deploy.memory", str(path)]
+    command += [str(threads), backend]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=_LIMIT_S, env=environment, check=False
@@ -82,17 +83,17 @@ def _resident(key: str) -> int:
     return int(line.split()[1]) * 1024
 
 
-def _main(path: str, threads: str) -> None:
+def _main(path: str, threads: str, backend: str) -> None:
     import numpy as np
 
-    from compressor.deploy.session import OnnxNetwork
+    from compressor.deploy.bench import open_network
     from compressor.extras import try_import
 
-    try_import("onnxruntime")
+    try_import(backend)
     with contextlib.suppress(OSError):  # imports are over: begin the maximum anew
         Path("/proc/self/clear_refs").write_text("5")
     before = _resident("VmRSS")
-    network = OnnxNetwork(path, threads=int(threads))
+    network = open_network(Path(path), backend, threads=int(threads))
     x = np.zeros((1, *network.input_shape), dtype=np.float32)
     for _ in range(_RUNS):
         network(x)
@@ -100,4 +101,4 @@ def _main(path: str, threads: str) -> None:
 
 
 if __name__ == "__main__":
-    _main(*sys.argv[1:3])
+    _main(*sys.argv[1:4])

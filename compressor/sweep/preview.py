@@ -22,7 +22,7 @@ from compressor.sweep.plan import Job, build_plan, remaining
 from compressor.sweep.runner import SweepConfig
 from compressor.sweep.store import RunFolder
 
-__all__ = ["Preview", "preview_sweep"]
+__all__ = ["Preview", "preview_sweep", "step_cost"]
 
 # Besides its epochs a job reads features, builds, counts and evaluates: seconds, seen on a laptop.
 _JOB_OVERHEAD_S = 2.0
@@ -31,6 +31,11 @@ _JOB_OVERHEAD_S = 2.0
 _LEAST_COST = 0.4
 # The embedded set before it was made: clips of its training part and their length in seconds.
 _EMBEDDED_CLIPS, _EMBEDDED_S = 1050, 1.0
+
+
+# A step with the rounding in place over a float step (docs/quantization.md: 1.18 to 1.26), and what
+# the teacher's forward pass adds in dense steps: a training step is about three forward passes.
+_QAT_COST, _TEACHER_COST = 1.25, 1 / 3
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ def preview_sweep(config: SweepConfig) -> Preview:
     """The plan of a sweep and an estimate of its time.
 
     No data is made or read beyond its lists. One training step of the dense network is timed on
-    random input; a network pruned by R is taken to cost (1 - R) of it, down to 0.4. What is
+    random input; `step_cost` says what the other networks are taken to cost. What is
     finished is told by the records in the run folder; only the real start compares their settings
     with the data.
 
@@ -78,12 +83,24 @@ def preview_sweep(config: SweepConfig) -> Preview:
         return Preview(jobs, {}, None)
     epoch_s = clips * _seconds_per_clip(experiment, shape, classes)
     costs = [
-        _JOB_OVERHEAD_S + epochs[job.id] * epoch_s * max(_LEAST_COST, 1 - (job.prune_ratio or 0.0))
+        _JOB_OVERHEAD_S + epochs[job.id] * epoch_s * step_cost(job, experiment.teacher)
         for job in todo
     ]
     workers = runtime.cores() if config.workers is None else config.workers
     seconds = max(*costs, sum(costs) / max(1, workers))
     return Preview(jobs, epochs, seconds)
+
+
+def step_cost(job: Job, teacher: str) -> float:
+    """Cost of a training step of a job, in steps of the dense network.
+
+    A network pruned by R costs (1 - R), down to 0.4; zeros save no time; a teacher runs as well.
+    """
+    smaller = job.method != "unstructured"
+    cost = max(_LEAST_COST, 1 - (job.prune_ratio or 0.0)) if smaller else 1.0
+    if job.quantize == "int8-qat":
+        cost *= _QAT_COST
+    return cost + (_TEACHER_COST if teacher and job.kind != "dense" else 0.0)
 
 
 def _has_checkpoint(config: SweepConfig, job: Job) -> bool:

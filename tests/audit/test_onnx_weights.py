@@ -191,6 +191,53 @@ def test_qdq_int8(tmp_path: Path) -> None:
     assert result.peak_activation_bytes == 160 + 240
 
 
+@pytest.mark.parametrize(("group", "macs"), [(2, 0), (1, 2 * 2 * 2 * 2 * 2 * 1)])
+def test_depthwise_ones_are_an_average(group: int, macs: int, tmp_path: Path) -> None:
+    """Ones made at loading, times one number: with a group for each channel an average pooling,
+    which costs nothing and stores nothing; over the channels as well a convolution like any other.
+    """
+    one = tensor("one", [1], np.int8)
+    stored = [
+        tensor("sizes", [2, 2 // group, 2, 2], np.int64),
+        scale(0.25),
+        tensor("z", np.int8(0)),
+    ]
+    nodes = [
+        node("ConstantOfShape", "sizes", "ones", value=one),
+        node("DequantizeLinear", "ones s z", "w"),
+        node("Conv", "x w", group=group, strides=[2, 2]),
+    ]
+    result = compressor.audit(write(tmp_path, nodes, {"x": [1, 2, 4, 2]}, stored))
+    assert result.macs == macs  # 2 outputs x 2 inputs x 2 x 2 x (2 x 1 places)
+    assert result.params == 0
+    assert result.status == "exact"
+
+
+@pytest.mark.parametrize(("sizes", "role"), [((3, 1, 1, 1), "scale"), ((3, 2, 1, 1), "parameter")])
+def test_integers_cast_and_scaled(sizes: tuple[int, ...], role: str, tmp_path: Path) -> None:
+    """Cast and Mul of stored integers by a number for each output are DequantizeLinear in other
+    words; a number for every weight is no scale."""
+    stored = [
+        tensor("w", [[[[1]], [[0]]], [[[-3]], [[0]]], [[[0]], [[7]]]], np.int8),
+        tensor("ws", np.full(sizes, 0.5), np.float32),
+    ]
+    nodes = [
+        node("Cast", "w", "c", to=T.FLOAT),
+        node("Mul", "c ws", "wf"),
+        node("Conv", "x wf"),
+    ]
+    path = write(tmp_path, nodes, {"x": [1, 2, 5, 4]}, stored)
+    roles = {t.name.rpartition(".")[2]: t.role for t in read_file(path).tensors}
+    result = compressor.audit(path)
+    assert result.macs == 3 * 2 * 5 * 4
+    if role == "scale":
+        assert roles == {"weight": "parameter", "ws": "scale"}
+        assert result.bytes_by_dtype == {"int8": 6}
+    else:
+        assert set(roles.values()) == {"parameter"}
+        assert result.bytes_by_dtype == {"int8": 6, "float32": 4 * 6}
+
+
 @pytest.mark.parametrize(
     ("zero", "axis", "used"),
     [

@@ -25,12 +25,13 @@ def test_the_fastest_is_taken(trained: nn.Module, clips: Any) -> None:
         "integers",
         "layers on integers",
         "first layer in float",
+        "first block in float",
         "float arithmetic",
     }
     assert all(value > 0 for value in latency.values())
     others = [value for name, value in latency.items() if name != "float32"]
-    # an earlier one in the list is left only for a gain of 3 %, at most three times in a row
-    assert latency[found.name] <= min(others) / 0.97**3
+    # an earlier one in the list is left only for a gain of 3 %, at most four times in a row
+    assert latency[found.name] <= min(others) / 0.97**4
     # the speed-up is not taken from the timings that the choice was made on
     assert set(found.confirmed_ms) == {found.name, "float32"}
     assert found.speedup == found.confirmed_ms["float32"] / found.confirmed_ms[found.name]

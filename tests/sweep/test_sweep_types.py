@@ -18,6 +18,7 @@ from compressor.audit import audit
 from compressor.cli.sweep import sweep
 from compressor.errors import UnknownNameError, UsageError
 from compressor.sweep.plan import METHODS, QUANTIZERS, Grid, build_plan, parse_names
+from compressor.sweep.preview import step_cost
 
 app = typer.Typer()
 app.command("sweep")(sweep)
@@ -186,6 +187,19 @@ def test_dry_run_names_every_job(tiny: Path) -> None:
     assert lines["f1-s0-l2-0.50-fp16"] == lines["f1-s0-dense-fp16"] == "no training"
     assert lines["f1-s0-l2-0.50-int8-qat"] == "3 epochs"
     assert "6 jobs, 0 finished, 9 epochs to train" in result.stdout  # 1 + 2 + 3 + 3
+
+
+def test_cost_of_a_step_by_hand() -> None:
+    plan = {job.id: job for job in jobs(methods=("l1", "unstructured"), quantize=("int8-qat",))}
+    dense, l1, zeros = (plan[f"f1-s0-{name}"] for name in ("dense", "l1-0.60", "unstructured-0.60"))
+    qat = plan["f1-s0-l1-0.60-int8-qat"]
+    assert [step_cost(job, "") for job in (dense, l1, zeros, qat)] == pytest.approx(
+        [1, 0.4, 1, 0.4 * 1.25]  # zeros save no time
+    )
+    # the teacher is the dense network: a forward pass is a third of its step
+    assert [step_cost(job, "self") for job in (dense, l1, qat)] == pytest.approx(
+        [1, 0.4 + 1 / 3, 0.5 + 1 / 3]
+    )
 
 
 def jobs(**grid: Any) -> tuple[Any, ...]:

@@ -137,16 +137,20 @@ def _roles(walker: Walker, call: Call, site: Site, fixed: bool) -> None:
     """Tells the stored tensors among the inputs what they are."""
     zero_point(call)
     packed_matrix(call)
-    scaled = call.op == "Mul" and any(given and given.tag for given in call.inputs)
+    tags = {given.tag for given in call.inputs if given}
+    scaled = call.op == "Mul" and bool(tags & {"scale", "accumulator"})
+    dequantises = fixed and _dequantises(call)
     for index, given in enumerate(call.inputs):
         if given is None or not given.origins:
             continue
         if fixed and call.op in FOLLOW and (index == 0 or call.op == "Concat"):
             continue  # who reads the result decides
+        if dequantises and index == 0:
+            continue
         place = place_of(call.op, index)
         for origin in given.origins:
             role: Role | None = place.role
-            if scaled:
+            if scaled or dequantises:
                 role = "scale"
             elif role is None:
                 real = origin.dtype in FLOATS or origin.dtype in QUANTISED or origin.zero
@@ -178,7 +182,7 @@ def _carry(call: Call, outputs: list[Val], fixed: bool) -> None:
         value.fixed = True
         if homes and call.op not in _CREATING:
             value.home = homes[0]
-        if call.op in FOLLOW:
+        if call.op in FOLLOW or _dequantises(call):
             sources = call.inputs if call.op == "Concat" else call.inputs[:1]
             value.origins = tuple(o for given in sources if given for o in given.origins)
             if call.op == "Identity" and first is not None:
@@ -193,10 +197,42 @@ def _carry(call: Call, outputs: list[Val], fixed: bool) -> None:
         outputs[1].tag = "scale"
     elif call.op in {"MatMulInteger", "ConvInteger"}:
         result.tag = "accumulator"
-    elif call.op in {"Cast", "Identity"}:
+    elif call.op == "ConstantOfShape" and fixed:
+        result.tag = "uniform"
+    elif call.op in {"Cast", "Identity"} or (first.tag == "uniform" and _keeps_uniform(call)):
         result.tag = first.tag
     elif call.op == "Mul" and "scale" in tags and "accumulator" not in tags:
         result.tag = "scale"
+
+
+def _dequantises(call: Call) -> bool:
+    """Stored integers, cast to floats, times one stored number for each output or for all.
+
+    The same as DequantizeLinear, written so that it is worked out once, at loading.
+    """
+    if call.op != "Mul" or len(call.inputs) != 2:
+        return False
+    whole, scale = call.given(0), call.given(1)
+    if whole is None or scale is None or scale.direct is None or not whole.shape:
+        return False
+    integers = bool(whole.origins) and all(o.dtype in QUANTISED for o in whole.origins)
+    single = prod(scale.direct.shape) in (1, whole.shape[0])
+    return integers and single and whole.dtype in FLOATS and scale.direct.dtype in FLOATS
+
+
+def _keeps_uniform(call: Call) -> bool:
+    """Whether one number for all stays one number for all."""
+    scale = call.given(1)
+    single = scale is not None and scale.shape is not None and prod(scale.shape) == 1
+    return call.op == "DequantizeLinear" and single
+
+
+def _averages(call: Call) -> bool:
+    """A depthwise convolution whose weights are one number, made at loading: an average pooling."""
+    weight = call.given(1)
+    if call.op != "Conv" or weight is None or weight.tag != "uniform" or not weight.shape:
+        return False
+    return weight.shape[1] == 1 and call.attrs.get("group", 1) == weight.shape[0]
 
 
 def _left_out(call: Call, outputs: list[Val], fixed: bool) -> bool:
@@ -216,7 +252,9 @@ def _left_out(call: Call, outputs: list[Val], fixed: bool) -> bool:
 
 def _emit(walker: Walker, call: Call, site: Site, outputs: list[Val], counted: bool) -> None:
     attrs = {key: value for key, value in call.attrs.items() if _plain(value)}
-    name = f"onnx.{call.op}"
+    averages = _averages(call)
+    counted = counted and not averages
+    name = "onnx.AveragePool" if averages else f"onnx.{call.op}"
     given = [value for value in call.inputs if value is not None]
     if any(value.shape is None for value in (*outputs, *given)):
         walker.doubt(("peak_activation_bytes",), f"shapes not known at {site.path} ({name})")

@@ -108,7 +108,8 @@ class Val:
         origins: stored tensors it is a rearrangement of, whose role its reader decides.
         direct: the stored tensor it is, unchanged.
         home: activation memory or stored tensor; None for numbers that shapes are made of.
-        tag: "scale" or "accumulator" on the way from whole numbers back to real ones.
+        tag: "scale" or "accumulator" on the way from whole numbers back to real ones; "uniform"
+            for a tensor of one number that is made when the model is loaded.
         items: the values of a sequence.
     """
 

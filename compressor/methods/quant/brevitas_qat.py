@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from compressor.errors import MeasureError
+from compressor.errors import QuantizeError
 from compressor.methods.quant.integers import (
     ACTIVATION_LEVELS,
     SMALLEST_SCALE,
@@ -99,7 +99,7 @@ class BrevitasEngine:
             scale = found.scale.detach().float().reshape(-1).clone()
             bits = int(found.bit_width)
         if int(values.abs().max()) > top(bits):
-            raise MeasureError(f"Brevitas gave integers beyond {top(bits)} for {bits} bits")
+            raise QuantizeError(f"Brevitas gave integers beyond {top(bits)} for {bits} bits")
         return IntegerWeight(values.contiguous(), scale, 0, bits)
 
     def grid(self, activation: nn.Module, name: str) -> Activation:
@@ -110,9 +110,10 @@ class BrevitasEngine:
             scale = float(module.act_quant.scale())
             zero_point = round(float(module.act_quant.zero_point()))
         if not SMALLEST_SCALE < scale < float("inf"):
-            raise MeasureError(
-                f"layer {name!r} has the activation scale {scale}: train the prepared network for "
-                "at least one step on finite inputs before it is finished"
+            raise QuantizeError(
+                f" has the activation scale {scale}: train the prepared network for at least one "
+                "step on finite inputs before it is finished",
+                name,
             )
         return Activation(scale, min(max(zero_point, 0), ACTIVATION_LEVELS))
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from compressor.errors import MeasureError
+from compressor.errors import QuantizeError
 from compressor.extras import try_import
 from compressor.methods.quant.calibrate import check_clips
 from compressor.methods.quant.lower import INPUT, lower
@@ -42,7 +42,7 @@ def quantize_with_onnxruntime(
 
     Raises:
         UsageError: onnxruntime is not installed.
-        MeasureError: onnxruntime refuses the network.
+        QuantizeError: onnxruntime refuses the network.
         ShapeError: batches of another shape.
     """
     quantization: Any = try_import("onnxruntime.quantization")
@@ -100,7 +100,7 @@ def quantize_with_onnxruntime(
             )
         except (ValueError, RuntimeError, KeyError) as error:
             reason = " ".join(str(error).split())[:300]
-            raise MeasureError(f"onnxruntime cannot quantise the network: {reason}") from error
+            raise QuantizeError(f"onnxruntime cannot quantise the network: {reason}") from error
         finally:
             root.setLevel(level)
     return Path(path)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
-from compressor.errors import ConfigError, MeasureError, ShapeError
+from compressor.errors import ConfigError, QuantizeError, ShapeError
 from compressor.methods.dataflow import NetworkGraph, each_value
 from compressor.methods.quant.integers import Activation, activation_grid
 
@@ -29,7 +29,7 @@ def check_clips(batches: Iterable[Tensor], example: Tensor, limit: int) -> list[
 
     Raises:
         ShapeError: a batch that is not of the example's shape (apart from the number of clips).
-        MeasureError: values that are not finite.
+        QuantizeError: values that are not finite.
         ConfigError: no clip at all.
     """
     wanted = tuple(example.shape[1:])
@@ -45,7 +45,7 @@ def check_clips(batches: Iterable[Tensor], example: Tensor, limit: int) -> list[
                 f"(clips, {', '.join(map(str, wanted))})"
             )
         if not bool(torch.isfinite(batch).all()):
-            raise MeasureError(f"calibration batch {number} holds values that are not finite")
+            raise QuantizeError(f"calibration batch {number} holds values that are not finite")
         kept.append(batch[:left].float())
         left -= len(kept[-1])
     if not kept:
@@ -70,7 +70,7 @@ def calibrate(
         percentile: for "percentile": share of the values inside, in %, the rest on both ends.
 
     Raises:
-        MeasureError: a value that is not finite; the message names the layer.
+        QuantizeError: a value that is not finite; the message names the layer.
     """
     lows = dict.fromkeys(sites, float("inf"))
     highs = dict.fromkeys(sites, float("-inf"))
@@ -78,9 +78,10 @@ def calibrate(
     def extremes(node: Node, value: Tensor) -> None:
         low, high = (float(v) for v in torch.aminmax(value))
         if not (abs(low) < float("inf") and abs(high) < float("inf")):  # false for NaN as well
-            raise MeasureError(
-                f"layer {graph.names[node]!r} gives values that are not finite on the calibration "
-                "clips; train the network again"
+            raise QuantizeError(
+                " gives values that are not finite on the calibration clips; train the network "
+                "again",
+                graph.names[node],
             )
         lows[node], highs[node] = min(lows[node], low), max(highs[node], high)
 

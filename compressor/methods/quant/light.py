@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compressor.errors import MeasureError
+from compressor.errors import QuantizeError
 from compressor.methods.quant.integers import (
     ACTIVATION_LEVELS,
     Activation,
@@ -150,12 +150,13 @@ class LightActivation(nn.Module):
         """The grid that was learned.
 
         Raises:
-            MeasureError: no training step was made, or the values were not finite.
+            QuantizeError: no training step was made, or the values were not finite.
         """
         if not self.seen:
-            raise MeasureError(
-                f"layer {name!r} has no activation range: train the prepared network for at least "
-                "one step on finite inputs before it is finished"
+            raise QuantizeError(
+                " has no activation range: train the prepared network for at least one step on "
+                "finite inputs before it is finished",
+                name,
             )
         return activation_grid(float(self.low), float(self.high))
 

@@ -124,7 +124,7 @@ class QuantizedNetwork:
         """The quantise-dequantise ONNX file; written to `path` if one is given.
 
         Raises:
-            MeasureError: an operator that has no ONNX form; the message names the layer.
+            QuantizeError: an operator that has no ONNX form; the message names the layer.
         """
         from compressor.methods.quant.lower import Integers, lower
 

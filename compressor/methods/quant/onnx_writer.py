@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch.fx import Node
 
-from compressor.errors import MeasureError
+from compressor.errors import QuantizeError
 from compressor.methods.dataflow import NetworkGraph
 from compressor.methods.quant.integers import Activation, IntegerBias, IntegerWeight
 
@@ -51,6 +51,7 @@ class Writer:
         nodes: operators so far.
         initializers: stored tensors by name.
         tensors: name of the tensor that each node of the network gave; names, for a split.
+        pairs: of a rounded tensor: names of its integers, their scale and zero point.
     """
 
     graph: NetworkGraph
@@ -58,6 +59,7 @@ class Writer:
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     initializers: dict[str, TensorProto] = field(default_factory=dict)
     tensors: dict[Node, Any] = field(default_factory=dict)  # node -> name, or list for a split
+    pairs: dict[str, tuple[str, str, str]] = field(default_factory=dict)
 
     def name(self, node: Node) -> str:
         """Name of the tensor that `node` gives before it is rounded."""
@@ -76,6 +78,23 @@ class Writer:
     def emit(self, kind: str, inputs: list[str], outputs: list[str], **attributes: Any) -> None:
         """Add one operator, named after its first output."""
         self.nodes.append(helper.make_node(kind, inputs, outputs, name=outputs[0], **attributes))
+
+    def then(self, kind: str, name: str) -> str:
+        """Put an operator behind the last one, which made `name`; the result takes that name."""
+        last = self.nodes[-1]
+        last.name = last.output[0] = f"{name}.before"
+        self.emit(kind, [f"{name}.before"], [name])
+        return name
+
+    def drop_unread(self, output: str) -> None:
+        """Leave out operators whose results nothing reads: onnxruntime would run them."""
+        wanted, kept = {output}, []
+        for node in reversed(self.nodes):
+            if wanted.intersection(node.output):
+                wanted.update(node.input)
+                kept.append(node)
+        self.nodes = kept[::-1]
+        self.initializers = {k: v for k, v in self.initializers.items() if k in wanted}
 
     def source(self, argument: Any) -> str:
         """Tensor name of an argument that is a node."""
@@ -104,9 +123,18 @@ class Writer:
         rounded = OUTPUT if plain else f"{name}.rounded"
         self.emit("QuantizeLinear", [raw, scale, zero], [f"{name}.quantized"])
         self.emit("DequantizeLinear", [f"{name}.quantized", scale, zero], [rounded])
+        self.pairs[rounded] = (f"{name}.quantized", scale, zero)
         return rounded
 
+    def between(self, rounded: str, name: str, kind: str, *inputs: str) -> str:
+        """Apply an operator that only moves values to the integers behind a rounded tensor."""
+        integers, scale, zero = self.pairs[rounded]
+        self.emit(kind, [integers, *inputs], [f"{name}.quantized"])
+        self.emit("DequantizeLinear", [f"{name}.quantized", scale, zero], [name])
+        self.pairs[name] = (f"{name}.quantized", scale, zero)
+        return name
 
-def cannot(graph: NetworkGraph, node: Node, what: str) -> MeasureError:
+
+def cannot(graph: NetworkGraph, node: Node, what: str) -> QuantizeError:
     """The error for what has no ONNX form here."""
-    return MeasureError(f"layer {graph.names[node]!r}: {what} cannot be written to ONNX")
+    return QuantizeError(f": {what} cannot be written to ONNX", graph.names[node])

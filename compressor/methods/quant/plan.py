@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from torch import nn
 from torch.fx import Node
 
-from compressor.errors import MeasureError, UnknownNameError
+from compressor.errors import QuantizeError, UnknownNameError
 from compressor.methods.dataflow import COMPUTING, MOVING, WEIGHTED, NetworkGraph
 
 __all__ = ["Plan", "make_plan"]
@@ -67,7 +67,7 @@ def make_plan(
 
     Raises:
         UnknownNameError: a name in `keep_float` that no module has.
-        MeasureError: a layer or operator that cannot be quantised and is not kept in float; or no
+        QuantizeError: a layer or operator that cannot be quantised and is not kept in float; or no
             layer is left to quantise.
     """
     modules = [name for name, _ in graph.module.named_modules() if name]
@@ -101,7 +101,7 @@ def make_plan(
             wanted.update(inputs)
     weights = {name: node for name, node in graph.weighted() if node not in kept}
     if not weights:
-        raise MeasureError(
+        raise QuantizeError(
             "no layer is left to quantise: the network has no convolution and no linear layer, or "
             f"keep_float {list(keep_float)} names them all"
         )
@@ -198,19 +198,19 @@ def _check_kinds(graph: NetworkGraph, floats: Collection[Node]) -> None:
             what = type(graph.layer(node)).__name__ if node.op == "call_module" else node.name
             owner = graph.owner(node)
             hint = f"keep it in float with keep_float = [{owner!r}]" if owner else "replace it"
-            raise MeasureError(f"layer {name!r}: {what} cannot be quantised; {hint}")
+            raise QuantizeError(f": {what} cannot be quantised; {hint}", name)
         if kind in WEIGHTED and graph.calls(str(node.target)) > 1:
-            raise MeasureError(
-                f"layer {name!r} is called {graph.calls(str(node.target))} times, but a quantised "
-                "layer has one input range; keep it in float with keep_float = "
-                f"[{str(node.target)!r}]"
+            raise QuantizeError(
+                f" is called {graph.calls(str(node.target))} times, but a quantised layer has one "
+                f"input range; keep it in float with keep_float = [{str(node.target)!r}]",
+                name,
             )
         layer = graph.layer(node) if node.op == "call_module" else None
         if isinstance(layer, (nn.Conv1d, nn.Conv2d)) and (
             layer.padding_mode != "zeros" or isinstance(layer.padding, str)
         ):
-            raise MeasureError(
-                f"layer {name!r} pads with {layer.padding!r} ({layer.padding_mode}), but only "
-                "zeros given as numbers can be quantised; keep it in float with keep_float = "
-                f"[{name!r}]"
+            raise QuantizeError(
+                f" pads with {layer.padding!r} ({layer.padding_mode}), but only zeros given as "
+                f"numbers can be quantised; keep it in float with keep_float = [{name!r}]",
+                name,
             )

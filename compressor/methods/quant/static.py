@@ -47,7 +47,7 @@ def quantize_static(
         Integers, scales and the signal-to-noise ratio of every layer.
 
     Raises:
-        MeasureError: a layer or operator that cannot be quantised, values that are not finite; the
+        QuantizeError: a layer or operator that cannot be quantised, values that are not finite; the
             message names the layer.
         ShapeError: clips of another shape than the example.
         UnknownNameError: a layer in `keep_float`, `float_compute` or `mixed` that does not exist.
