@@ -24,6 +24,7 @@ __all__ = [
     "points",
     "ratio",
     "short",
+    "NONE",
     "signed",
 ]
 

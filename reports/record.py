@@ -11,15 +11,10 @@ from typing import Any
 
 from compressor.errors import UsageError
 
-__all__ = ["SCHEMA", "DataFacts", "check", "data_facts", "embedded", "json_for_script", "read"]
+__all__ = ["SCHEMA", "DataFacts", "check", "data_facts", "json_for_script", "read"]
 
 SCHEMA = 1
 RESULTS_FILE = "results.json"
-
-# per epoch or per pair of classes: they would make up most of a page, and stand in results.json
-_LEFT_OUT = frozenset(
-    {"confusion", "finetune_settings", "history", "kept_channels", "provenance", "train_settings"}
-)
 
 _SAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
@@ -187,37 +182,6 @@ def _number(value: object) -> float | None:
 def _whole(value: object) -> int | None:
     number = _number(value)
     return None if number is None else round(number)
-
-
-def embedded(results: Mapping[str, Any]) -> dict[str, Any]:
-    """The record as the page carries it: everything but what is long and in `results.json` anyway.
-
-    Left out of each point: per-epoch history, confusion matrices, kept channels, settings and
-    provenance (the run's own stand in `run`), the dense evaluation of pruned points but for its
-    figures (it is the dense point's own), accuracies by class and device before fine-tuning, and
-    the checks of each year's verdict (the status stays).
-    """
-    points = []
-    for point in results["points"]:
-        slim = {key: _slim(value) for key, value in point.items() if key not in _LEFT_OUT}
-        for key in ("before_finetune", "dense", "float"):
-            part = slim.get(key)
-            if isinstance(part, Mapping):
-                slim[key] = {k: v for k, v in part.items() if not isinstance(v, Mapping)}
-        points.append(slim)
-    return {"schema": results["schema"], "run": results["run"], "points": points}
-
-
-def _slim(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {
-            key: _slim(item)
-            for key, item in value.items()
-            if key not in _LEFT_OUT and key != "checks"
-        }
-    if isinstance(value, (list, tuple)):
-        return [_slim(item) for item in value]
-    return value
 
 
 def json_for_script(value: object) -> str:
