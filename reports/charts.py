@@ -108,9 +108,7 @@ def _telling(summary: Summary) -> list[tuple[str, Level]]:
     return [(name, level) for name, level in named if id(level) in kept]
 
 
-def _bars(
-    rows: list[dict[str, Any]], order: list[str], limit: float | None, name: str
-) -> Any:
+def _bars(rows: list[dict[str, Any]], order: list[str], limit: float | None, name: str) -> Any:
     alt = altair()
     kinds = list(dict.fromkeys(row["kind"] for row in rows))
     double = len(kinds) > 1

@@ -110,7 +110,13 @@ def confusion_pairs(
         caption=f"What is mistaken most often, {what}.",
         columns=("true class", "said to be", "clips", "of", "share of the class, %"),
         rows=tuple(
-            (true, said, f"{value:,}", f"{total:,}", percent_value(value / total) if total else NONE)
+            (
+                true,
+                said,
+                f"{value:,}",
+                f"{total:,}",
+                percent_value(value / total) if total else NONE,
+            )
             for value, true, said, total in pairs
         ),
         texts=frozenset({0, 1}),

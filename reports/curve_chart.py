@@ -194,9 +194,7 @@ def _dense(dense: Spread, x_domain: Sequence[float]) -> list[Any]:
     row |= {"low": 100 * (dense.mean - sd), "high": 100 * (dense.mean + sd)}
     chart = alt.Chart(alt.Data(values=[row]))
     line = chart.mark_rule(color=INK, strokeDash=[2, 3], strokeWidth=1.5)
-    name = chart.mark_text(
-        align="left", dx=6, dy=-6, baseline="middle", lineBreak="\n", clip=False
-    )
+    name = chart.mark_text(align="left", dx=6, dy=-6, baseline="middle", lineBreak="\n", clip=False)
     text = alt.value(f"dense\n{percent_value(dense.mean)} %")
     parts = [
         line.encode(x="start:Q", x2="end:Q", y="level:Q"),

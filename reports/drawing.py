@@ -17,9 +17,9 @@ from typing import Any
 __all__ = [
     "INK",
     "NARROW",
+    "PAIR",
     "PALETTE",
     "SHAPES",
-    "PAIR",
     "WIDE",
     "Chart",
     "Drawing",
@@ -142,7 +142,7 @@ def _inline(svg: str, name: str, label: str) -> str:
     size = re.search(r'width="[\d.]+" height="[\d.]+" viewBox="[^"]+"', svg[start:end])
     if size is None:  # vl-convert has always written them; without them the page cannot scale
         raise ValueError("the drawn SVG has no size")
-    root = ET.fromstring("<svg>" + svg[end + 1 :])  # noqa: S314 - our own renderer wrote it
+    root = ET.fromstring("<svg>" + svg[end + 1 :])
     _hoist(root)
     body = "".join(ET.tostring(child, encoding="unicode") for child in root).replace(" />", "/>")
     # no namespaces: the parser of a page knows them, and so the page holds no address at all
@@ -167,9 +167,7 @@ def _hoist(node: ET.Element) -> None:
     for child in list(node):
         _hoist(child)
         for key, value in list(child.attrib.items()):
-            if key in _NEEDLESS or key.startswith("aria-") or _DEFAULTS.get(key) == value:
-                del child.attrib[key]
-            elif child.tag == "line" and key in ("x2", "y2") and value == "0":
+            if key in _NEEDLESS or key.startswith("aria-") or _DEFAULTS.get(key) == value or (child.tag == "line" and key in ("x2", "y2") and value == "0"):
                 del child.attrib[key]
             elif key in ("d", "transform", "x", "y", "x2", "y2", "width", "height"):
                 child.set(key, _LONG.sub(r"\1", value))

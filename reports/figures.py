@@ -127,4 +127,3 @@ def _captions(summary: Summary) -> dict[str, str]:
         "confusion": f"Share of the clips of a true class (row) in % that {close} takes for each "
         f"class (column), all runs together. {source}",
     }
-

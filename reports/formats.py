@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from reports.spread import Spread
 
 __all__ = [
+    "NONE",
     "against_dense",
     "average",
     "capital",
@@ -24,7 +25,6 @@ __all__ = [
     "points",
     "ratio",
     "short",
-    "NONE",
     "signed",
 ]
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from reports.charts import SI_LABEL, round_ticks
 from reports.drawing import INK, NARROW, PAIR, PALETTE, WIDE, Chart, altair, draw, fitted, one_line
 from reports.formats import count, percent_value
 from reports.summary import Level, Series
 
-__all__ = ["CostRow", "layer_costs", "layers", "level_costs"]
+__all__ = ["CostRow", "costs_chart", "layer_costs", "layers", "level_costs"]
 
 CostRow = tuple[str, float, float | None]
 """Layer, its figure in the one network, and in the other (None: there is no other)."""
@@ -123,7 +124,7 @@ def layer_costs(
                 "tip": tip,
             }
         )
-    return Chart(draw(_costs(data, words), name, label))
+    return Chart(draw(costs_chart(data, words), name, label))
 
 
 def _largest(rows: list[CostRow]) -> list[CostRow]:
@@ -136,11 +137,12 @@ def _largest(rows: list[CostRow]) -> list[CostRow]:
     return [*kept, (f"{len(rest)} smaller layers", sum(row[1] for row in rest), second)]
 
 
-def _costs(rows: list[dict[str, Any]], title: str) -> Any:
+def costs_chart(rows: list[dict[str, Any]], title: str) -> Any:
+    """Bars a layer: "first" (of two networks an outline) and, inside it, "second"."""
     alt = altair()
     top = max(max(row["first"], row["second"] or 0.0) for row in rows)
     scale = alt.Scale(domain=[0, top * 1.28], nice=False)
-    axis = alt.Axis(tickCount=4, format="~s", title=title)
+    axis = alt.Axis(values=round_ticks(top), labelExpr=SI_LABEL, title=title)
     order = list(dict.fromkeys(row["layer"] for row in rows))
     y = alt.Y(
         "layer:N",

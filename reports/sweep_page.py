@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from reports.confusion import confusion_pairs, confusion_table
 from reports.embedded import embedded
 from reports.figures import close_words, sweep_figures
-from reports.files import write_text
+from reports.files import file_stem, write_text
 from reports.formats import NONE, count, percent_value
 from reports.html import page
 from reports.layer_charts import level_costs
@@ -20,7 +19,7 @@ from reports.tables import Table, losers, sweep_tables
 from reports.verdict import verdict
 from reports.ways import ways_table
 
-__all__ = ["all_tables", "file_stem", "render", "title_of", "write"]
+__all__ = ["all_tables", "render", "title_of", "write"]
 
 BADGES = {"pass": "Pass", "fail": "Fail", "open": "Open", "unknown": "Not judged"}
 
@@ -79,11 +78,6 @@ def title_of(summary: Summary) -> str:
     kind = " (synthetic data)" if data.synthetic and "synthetic" not in data.title.lower() else ""
     done = "pruned and quantised" if summary.ways else "pruned"
     return f"{summary.model} {done} on {data.title}{kind}"
-
-
-def file_stem(title: str) -> str:
-    """A title as the begin of file names: letters, digits and dashes."""
-    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:60] or "report"
 
 
 def all_tables(summary: Summary) -> dict[str, Table | None]:

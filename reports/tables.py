@@ -332,7 +332,9 @@ def _runs(summary: Summary) -> Table:
         columns=titles,
         rows=rows,
         texts=frozenset(i for i, t in enumerate(titles) if t in ("run", "type", "status")),
-        row_marks=tuple("failed" if point["status"] == "failed" else "" for point in summary.points),
+        row_marks=tuple(
+            "failed" if point["status"] == "failed" else "" for point in summary.points
+        ),
         what="all runs",
     )
 

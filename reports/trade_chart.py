@@ -173,5 +173,3 @@ def _without_overlap(
             placed.append((left, right, y))
             shown.append(row)
     return shown
-
-

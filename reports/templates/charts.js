@@ -48,8 +48,7 @@ async function draw(box) {
 async function all() {
   const boxes = [...document.querySelectorAll('.wide, .narrow, .any')];
   const seen = boxes.filter((box) => box.checkVisibility());
-  performance.mark('begin');
-  for (const box of seen) { await draw(box); performance.mark('drawn'); }
+  for (const box of seen) await draw(box);
   document.documentElement.dataset.charts = 'live';
   performance.mark('charts');
   const rest = boxes.filter((box) => !seen.includes(box));

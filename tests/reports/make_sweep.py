@@ -70,7 +70,7 @@ def sizes(ratio: float, jitter: int = 0) -> dict[str, int]:
 
 
 def layer_costs(size: dict[str, int], layers: list[str]) -> dict[str, list[int]]:
-    """Parameters and MACs of each layer: the later the more parameters, the earlier the more MACs."""
+    """Parameters and MACs of each layer: parameters sit late, MACs early."""
     total = sum(range(1, len(layers) + 1))
     return {
         name: [size["params"] * (i + 1) // total, size["macs"] * (len(layers) - i) // total]
