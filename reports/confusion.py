@@ -1,4 +1,4 @@
-"""The confusion matrix of the network a page looks at closely: a chart, a table, the worst pairs."""
+"""The confusion matrix of the network a page looks at closely, and its worst pairs."""
 
 from __future__ import annotations
 

@@ -167,7 +167,8 @@ def _hoist(node: ET.Element) -> None:
     for child in list(node):
         _hoist(child)
         for key, value in list(child.attrib.items()):
-            if key in _NEEDLESS or key.startswith("aria-") or _DEFAULTS.get(key) == value or (child.tag == "line" and key in ("x2", "y2") and value == "0"):
+            default = _DEFAULTS.get(key) == value or (key in ("x2", "y2") and value == "0")
+            if key in _NEEDLESS or key.startswith("aria-") or default:
                 del child.attrib[key]
             elif key in ("d", "transform", "x", "y", "x2", "y2", "width", "height"):
                 child.set(key, _LONG.sub(r"\1", value))
