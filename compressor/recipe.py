@@ -113,6 +113,11 @@ class Recipe:
             UnknownNameError: an unknown key, kind or setting, with close ones.
             ConfigError: a bad value, a newer version, or an order that cannot work.
         """
+        if "training" in record or "extends" in record:
+            raise ConfigError(
+                "it is a training recipe (how a network is made); give it to `compressor train "
+                "--recipe` or `compressor reproduce`. A compression recipe has [[step]] tables"
+            )
         known = ("version", "seed", "step")
         for key in record:
             if key not in known:

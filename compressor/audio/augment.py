@@ -8,12 +8,11 @@ clips: the numbers of all clips are broadcast against an index of bands or frame
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
+
+from compressor.audio.draws import draw_spans, to_device
 
 __all__ = [
     "band_keep",
@@ -56,7 +55,7 @@ def random_roll_crop(x: Tensor, frames: int | None, roll: bool, rng: np.random.G
     choices = total if roll else total - length + 1
     if choices == 1:  # nothing to choose: the batch as it is
         return x
-    return roll_crop(x, _to(rng.integers(0, choices, n), x), length)
+    return roll_crop(x, to_device(rng.integers(0, choices, n), x), length)
 
 
 def band_keep(size: int, starts: Tensor, widths: Tensor) -> Tensor:
@@ -135,7 +134,7 @@ def random_mixup(
     """
     n = x.shape[0]
     weights = np.full(n, rng.beta(alpha, alpha), dtype=np.float32)
-    return mixup(x, targets, _to(weights, x), _to(rng.permutation(n), x))
+    return mixup(x, targets, to_device(weights, x), to_device(rng.permutation(n), x))
 
 
 def _random_keep(
@@ -143,13 +142,7 @@ def _random_keep(
 ) -> Tensor:
     """`band_keep` over one axis of `x` with drawn masks, shaped to be multiplied with `x`."""
     n, size = x.shape[0], x.shape[axis]
-    widths = rng.integers(0, int(share * size) + 1, (n, masks))
-    starts = rng.integers(0, size - widths + 1)
+    starts, widths = draw_spans(n, masks, size, share, rng)
     shape = [n, 1, 1, 1]
     shape[axis] = size
-    return band_keep(size, _to(starts, x), _to(widths, x)).view(shape)
-
-
-def _to(numbers: NDArray[Any], like: Tensor) -> Tensor:
-    """Drawn numbers as a tensor on the device of `like`."""
-    return torch.from_numpy(numbers).to(like.device)
+    return band_keep(size, to_device(starts, x), to_device(widths, x)).view(shape)

@@ -35,6 +35,8 @@ class LogMel:
     Lengths are in samples at `sample_rate_hz`. The logarithm is taken of (mel power + log_floor);
     "db" is 10 * log10. `deltas` stacks the slope of every channel behind the channels.
     `standardize` "clip" brings each channel of each clip to mean 0 and standard deviation 1.
+    `energy` makes the log of the frame's energy (the sum of its spectrum) the first of the `n_mels`
+    dimensions, and n_mels - 1 mel bands the others.
 
     Raises:
         ConfigError: a setting that cannot work (names the field, the value and what is allowed).
@@ -60,6 +62,7 @@ class LogMel:
     deltas: bool = False
     delta_window: int = 5
     standardize: Standardize = "none"
+    energy: bool = False
 
     def __post_init__(self) -> None:
         """Checks every setting once, where it is set."""
@@ -69,6 +72,11 @@ class LogMel:
                 raise ConfigError(
                     f"front-end {self.name!r}: {key} is {value!r}; allowed: 1 or more"
                 )
+        if self.energy and self.n_mels < 2:
+            raise ConfigError(
+                f"front-end {self.name!r}: n_mels is {self.n_mels} with energy; allowed: 2 or "
+                "more, for the energy takes the place of one band"
+            )
         if self.win_length > self.n_fft:
             raise ConfigError(
                 f"front-end {self.name!r}: win_length {self.win_length} is longer than n_fft "
@@ -140,6 +148,16 @@ class LogMel:
         """Feature channels C: audio channels, doubled by deltas."""
         return self.audio_channels * (2 if self.deltas else 1)
 
+    @property
+    def log_unit(self) -> float:
+        """By how much a log-mel rises when the sound's power is multiplied by e.
+
+        1 for the natural logarithm of power, 1 / ln 10 for log10, 10 / ln 10 for decibels, and half
+        of it for magnitudes (`power` 1). Holds above `log_floor`, and before standardisation.
+        """
+        per_base = {"ln": 1.0, "log10": 1.0 / np.log(10.0), "db": 10.0 / np.log(10.0)}
+        return float(per_base[self.log] * self.power / 2.0)
+
     def at_rate(self, sample_rate_hz: int) -> LogMel:
         """The same front-end for audio at another rate: equal milliseconds, equal mel bands.
 
@@ -195,20 +213,29 @@ class LogMel:
         return np.ascontiguousarray(features)
 
     def mel_filters(self) -> FloatArray:
-        """The filter bank, float32 (n_mels, n_fft // 2 + 1)."""
-        return mel_filter_bank(
+        """The filter bank, float32 (n_mels, n_fft // 2 + 1); with `energy` its first row is 1."""
+        bank = mel_filter_bank(
             sample_rate_hz=self.sample_rate_hz,
             n_fft=self.n_fft,
-            n_mels=self.n_mels,
+            n_mels=self.n_mels - int(self.energy),
             f_min_hz=self.f_min_hz,
             f_max_hz=self.f_max_hz,
             scale=self.mel_scale,
             norm=self.mel_norm,
         )
+        if not self.energy:
+            return bank
+        return np.concatenate([np.ones((1, bank.shape[1]), dtype=np.float32), bank])
 
     def to_dict(self) -> dict[str, object]:
-        """All settings as plain Python, for JSON."""
-        return asdict(self)
+        """All settings as plain Python, for JSON.
+
+        `energy` is left out where it is off: records and cache keys of before it came stay valid.
+        """
+        settings = asdict(self)
+        if not self.energy:
+            del settings["energy"]
+        return settings
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> LogMel:

@@ -46,7 +46,8 @@ _SPEAKIN = replace(
     source=(
         "SpeakIn 2021, section 4.2: 40 log-mel dimensions (including energy), 40 ms frames, 50 % "
         "hop; 44.1 kHz is the data set's rate. Not given: FFT size (2048), window (Hann), scale "
-        "(htk, 20-22050 Hz), power (2), floor (1e-6), which dimension is the energy (none: 40 mel)"
+        "(htk, 20-22050 Hz), power (2), floor (1e-6), which dimension is the energy (none: 40 mel; "
+        "speakin2021_energy: the first)"
     ),
     f_min_hz=20.0,
     mel_scale="htk",
@@ -141,6 +142,15 @@ def _deepsound(mels: int) -> LogMel:
 
 _ALL = (
     _SPEAKIN,
+    replace(
+        _SPEAKIN,
+        name="speakin2021_energy",
+        source=(
+            "SpeakIn 2021, section 4.2, read to the letter: 40 dimensions including energy, so the "
+            "log of the frame's energy and 39 mel bands; the rest as speakin2021"
+        ),
+        energy=True,
+    ),
     _SCUT,
     _BUPT,
     *(_deepsound(mels) for mels in (160, 128, 64, 32)),

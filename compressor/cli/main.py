@@ -19,7 +19,9 @@ from compressor.cli import (
     gate,
     predict,
     rank,
+    recipe,
     report,
+    reproduce,
     submission,
     sweep,
     train,
@@ -57,6 +59,8 @@ app.add_typer(submission.app, name="submission", help="Submission packages: writ
 app.command("sweep")(sweep.sweep)
 app.command("report")(report.report)
 app.command("train")(train.train)
+app.add_typer(recipe.app, name="recipe", help="Training recipes: list, show, copy, check.")
+app.command("reproduce")(reproduce.reproduce)
 for name, command in compress.COMMANDS:
     app.command(name)(command)
 app.command("export")(export.export)

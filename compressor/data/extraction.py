@@ -46,8 +46,15 @@ class Shard:
         return self.target.with_suffix(".json")
 
 
-def read_clip(path: Path, front_end: LogMel, clip_s: float) -> tuple[FloatArray, dict[str, int]]:
+def read_clip(
+    path: Path, front_end: LogMel, clip_s: float, speed: float = 1.0
+) -> tuple[FloatArray, dict[str, int]]:
     """One clip at the front-end's rate and length: float32 (channels, samples), what was done.
+
+    At another `speed` the clip is played faster or slower, pitch and all, by resampling, as speech
+    recognisers do (Ko et al., "Audio augmentation for speech recognition", 2015). What then is too
+    long is cut off; what is missing is taken from the clip's beginning, because silence would mark
+    the changed clips.
 
     Raises:
         DataError: the file is no readable audio, has more than two channels or bad samples.
@@ -76,10 +83,13 @@ def read_clip(path: Path, front_end: LogMel, clip_s: float) -> tuple[FloatArray,
     done["duplicated"] = int(wave.shape[0] < channels)
     if done["mixed_down"]:
         wave = wave.mean(axis=0, keepdims=True)  # before resampling: half the work
-    if rate != front_end.sample_rate_hz:
-        done["resampled"] = 1
-        wave = resample(wave, rate, front_end.sample_rate_hz)
-    return _fit(wave, round(clip_s * front_end.sample_rate_hz)), done
+    done["resampled"] = int(rate != front_end.sample_rate_hz)
+    # Samples recorded at `rate` and played at `speed` times it: one resampling does both.
+    wave = resample(wave, round(rate * speed), front_end.sample_rate_hz)
+    samples = round(clip_s * front_end.sample_rate_hz)
+    if speed > 1.0 and wave.shape[1] < samples:
+        wave = np.pad(wave, ((0, 0), (0, samples - wave.shape[1])), mode="wrap")
+    return _fit(wave, samples), done
 
 
 def _fit(wave: FloatArray, samples: int) -> FloatArray:
@@ -89,7 +99,7 @@ def _fit(wave: FloatArray, samples: int) -> FloatArray:
     return np.pad(wave, ((0, 0), (0, samples - wave.shape[1])))
 
 
-def compute_shard(shard: Shard, front_end: LogMel, clip_s: float) -> None:
+def compute_shard(shard: Shard, front_end: LogMel, clip_s: float, speed: float = 1.0) -> None:
     """Writes one shard: float16 (clips, C, M, T), and what was done to its clips.
 
     Raises:
@@ -98,7 +108,7 @@ def compute_shard(shard: Shard, front_end: LogMel, clip_s: float) -> None:
     features = np.empty((len(shard.paths), *front_end.shape(clip_s)), dtype=np.float16)
     totals = dict.fromkeys(COUNTS, 0)
     for place, path in enumerate(shard.paths):
-        wave, done = read_clip(path, front_end, clip_s)
+        wave, done = read_clip(path, front_end, clip_s, speed)
         features[place] = front_end(wave)
         for key, count in done.items():
             totals[key] += count
@@ -113,6 +123,7 @@ def compute_shards(
     front_end: LogMel,
     clip_s: float,
     *,
+    speed: float = 1.0,
     workers: int,
     skip: Callable[[], bool],
     on_done: Callable[[int], None],
@@ -123,6 +134,7 @@ def compute_shards(
         shards: what to compute, in this order.
         front_end: at the rate the features are computed at.
         clip_s: length every clip is brought to.
+        speed: at which every clip is played, see `read_clip`.
         workers: processes; 1 computes in this process.
         skip: asked before each shard; True ends the work (another process has finished it all).
         on_done: called with the number of clips of each finished shard, from one thread at a time.
@@ -147,12 +159,12 @@ def compute_shards(
                 on_done(len(shard.paths))
 
     if workers <= 1 or len(shards) <= 1:
-        work(lambda shard: compute_shard(shard, front_end, clip_s))
+        work(lambda shard: compute_shard(shard, front_end, clip_s, speed))
         return
 
     def serve() -> None:
         try:
-            with _Worker(front_end, clip_s) as worker:
+            with _Worker(front_end, clip_s, speed) as worker:
                 work(worker.run)
         except Exception as error:
             failures.append(error)
@@ -175,8 +187,8 @@ def compute_shards(
 class _Worker:
     """One worker process; restarted once when it dies."""
 
-    def __init__(self, front_end: LogMel, clip_s: float) -> None:
-        self._settings = {"front_end": front_end.to_dict(), "clip_s": clip_s}
+    def __init__(self, front_end: LogMel, clip_s: float, speed: float) -> None:
+        self._settings = {"front_end": front_end.to_dict(), "clip_s": clip_s, "speed": speed}
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> _Worker:
@@ -256,7 +268,7 @@ def _answer(job: Mapping[str, Any]) -> dict[str, str]:
     """Does one job; errors become text, so that the parent can raise them again."""
     try:
         shard = Shard(Path(job["target"]), tuple(Path(path) for path in job["paths"]))
-        compute_shard(shard, LogMel.from_dict(job["front_end"]), job["clip_s"])
+        compute_shard(shard, LogMel.from_dict(job["front_end"]), job["clip_s"], job["speed"])
     except DataError as error:
         return {"error": str(error), "kind": "DataError"}
     except Exception as error:

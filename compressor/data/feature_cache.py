@@ -69,10 +69,13 @@ def fill_entry(
     front_end: LogMel,
     clip_s: float,
     *,
+    speed: float = 1.0,
     workers: int | None = None,
     on_progress: Progress | None = None,
 ) -> None:
     """Computes what the entry lacks, in `workers` processes (None: one per usable core).
+
+    `speed` is the one at which clips are played (`extraction.read_clip`).
 
     Raises:
         DataError: a clip that cannot be used, with the list's row.
@@ -109,6 +112,7 @@ def fill_entry(
             order,
             front_end,
             clip_s,
+            speed=speed,
             workers=workers or _cores(),
             skip=(entry / "meta.json").exists,
             on_done=count,

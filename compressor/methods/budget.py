@@ -32,6 +32,7 @@ __all__ = [
     "Sizes",
     "Sizing",
     "measure_sizes",
+    "readings",
 ]
 
 _FLOAT_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -161,8 +162,8 @@ class Budget:
         ]
         found = [pair for pair in pairs if pair.limit and pair.value > pair.limit]
         for limit in self.rules.limits if self.rules else ():
-            if limit.max is not None and max(_readings(sizes, limit)) > limit.strictest:
-                value = max(_readings(sizes, limit))
+            if limit.max is not None and max(readings(sizes, limit)) > limit.strictest:
+                value = max(readings(sizes, limit))
                 found.append(Excess(limit.name, value, limit.strictest, limit.unit))
         return found
 
@@ -182,7 +183,7 @@ def rules_named(name: str) -> Rules:
     return rules_for(int(year))
 
 
-def _readings(sizes: Sizes, limit: Limit) -> list[int]:
+def readings(sizes: Sizes, limit: Limit) -> list[int]:
     """The figure a limit is about, under every reading that its sources leave open."""
     if limit.metric == "macs":
         return [sizes.macs, sizes.macs_official]

@@ -168,6 +168,7 @@ def train_dense(
     provenance: Mapping[str, Any],
     on_epoch: OnEpoch | None = None,
     dtype: str = "float32",
+    checkpoint: Path | None = None,
 ) -> tuple[Artifact, Evaluation]:
     """Train the dense network and evaluate it on the test part.
 
@@ -178,6 +179,7 @@ def train_dense(
         provenance: what the file says of its making.
         on_epoch: called after each epoch.
         dtype: number type in which the network is stored; its results are those of what is stored.
+        checkpoint: file from which an interrupted training goes on; None keeps none.
 
     Returns:
         The network as an artifact, and its results on the test part.
@@ -195,6 +197,7 @@ def train_dense(
         layout=layout,
         seed=seed,
         on_epoch=on_epoch,
+        checkpoint=checkpoint,
     )
     if dtype == "float16":
         model.half().float()
@@ -225,7 +228,7 @@ def train_dense(
 
 
 def evaluate_on(model: nn.Module, experiment: Experiment, features: Features) -> Evaluation:
-    """Results of a float network on the test part."""
+    """Results of a float network on the test part, as its training settings evaluate it."""
     import zoo
     from compressor.training import evaluate
 
@@ -234,6 +237,7 @@ def evaluate_on(model: nn.Module, experiment: Experiment, features: Features) ->
         features.test,
         standardizer=features.standardizer,
         layout=zoo.entry(experiment.model).layout,
+        settings=experiment.train,
     )
 
 

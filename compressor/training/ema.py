@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -29,6 +32,7 @@ class WeightAverage:
         pairs = list(zip(live, average, strict=True))
         self._floats = [pair for pair in pairs if pair[0].is_floating_point()]
         self._others = [pair for pair in pairs if not pair[0].is_floating_point()]
+        self._pairs = [*self._floats, *self._others]
 
     @torch.no_grad()
     def update(self) -> None:
@@ -43,7 +47,18 @@ class WeightAverage:
     @torch.no_grad()
     def swap(self) -> None:
         """Exchange the network's weights and the average; a second call undoes it exactly."""
-        for current, kept in (*self._floats, *self._others):
+        for current, kept in self._pairs:
             held = current.clone()
             current.copy_(kept)
             kept.copy_(held)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` continues from."""
+        return {"steps": self._steps, "kept": [kept.clone() for _, kept in self._pairs]}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a stored state of an average over the same network."""
+        self._steps = int(state["steps"])
+        for (_, kept), stored in zip(self._pairs, state["kept"], strict=True):
+            kept.copy_(stored)

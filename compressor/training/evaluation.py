@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,8 +24,12 @@ from compressor.training.metrics import Evaluation, score
 
 if TYPE_CHECKING:
     from compressor.data.features import FeatureSet, Standardizer
+    from compressor.training.settings import TrainSettings
 
 __all__ = ["batches", "evaluate", "predict"]
+
+Reader = Callable[[Tensor], Tensor]
+"""From a network's outputs (N, outputs) to logits (N, classes)."""
 
 
 def evaluate(
@@ -34,8 +40,12 @@ def evaluate(
     layout: str = "CFT",
     batch_size: int = 64,
     device: str = "auto",
+    settings: TrainSettings | None = None,
+    seed: int = 0,
 ) -> Evaluation:
     """Results of `model` on whole clips of a part, device-wise where the devices are known.
+
+    Arguments as for `predict`.
 
     Raises:
         MeasureError, ShapeError, DataError: as `predict`.
@@ -48,6 +58,8 @@ def evaluate(
         num_classes=len(features.classes),
         batch_size=batch_size,
         device=device,
+        settings=settings,
+        seed=seed,
     )
     return score(logits, features.y, features.classes, features.devices)
 
@@ -61,18 +73,34 @@ def predict(
     num_classes: int,
     batch_size: int = 128,
     device: str = "auto",
+    settings: TrainSettings | None = None,
+    seed: int = 0,
 ) -> NDArray[np.float32]:
     """Logits of whole clips, in the order of the part.
 
     The model is run in evaluation mode and float32, and is left in the mode and on the device it
-    came in, its weights contiguous. Outputs beyond `num_classes` (a second task's) are dropped.
+    came in, its weights contiguous.
+
+    Args:
+        model: takes (N, C, M, T), or (N, C, T, M) for layout "CTF", returns (N, outputs).
+        features: the part.
+        standardizer: of the training part.
+        layout: axes of the network.
+        num_classes: outputs beyond them (a second task's) are dropped, or combined as `settings`
+            say.
+        batch_size: clips at once.
+        device: "auto", "cpu", "cuda", ...
+        settings: of the training, where the system's decisions take more than the network's
+            outputs: with `tasks` "scene+group" the outputs of both tasks are combined, with
+            `tta_copies` probabilities are averaged over augmented copies (see `augmented_copy`).
+        seed: of the copies.
 
     Returns:
-        (N, num_classes) float32.
+        (N, num_classes) float32; the logarithms of the mean probabilities where there are copies.
 
     Raises:
         ShapeError: the network has fewer outputs than classes.
-        DataError: the part is empty.
+        DataError: the part is empty, or its classes have no groups to combine with.
         MeasureError: an output is infinite or NaN.
     """
     target = pick_device(device)
@@ -80,19 +108,69 @@ def predict(
     channels_last = not crashes_channels_last(model, target)  # up to twice as fast
     clips = Clips(features, target)
     prepare = Preparer(standardizer, layout, target, channels_last)
+    read = reader(settings, features.classes, num_classes, target)
     try:
         model.to(target)
         set_channels_last(model, channels_last)
-        return logits_of(model, clips, prepare, num_classes, batch_size)
+        if settings is None or settings.tta_copies == 0:
+            return logits_of(model, clips, prepare, read, batch_size)
+        rng = np.random.default_rng(seed)
+        return _averaged(model, clips, prepare, read, batch_size, settings=settings, rng=rng)
     finally:
         set_channels_last(model, False)
         model.to(home)
 
 
+def reader(
+    settings: TrainSettings | None, classes: Sequence[str], num_classes: int, device: torch.device
+) -> Reader:
+    """How a network's outputs become logits of the classes.
+
+    Raises:
+        DataError: two tasks, but the classes have no groups.
+    """
+    if settings is None or settings.tasks == "scene":
+        return partial(class_logits, num_classes=num_classes)
+    from compressor.training.multitask import combine_logits, groups_of, membership
+
+    members = membership(groups_of(classes), device)
+    return partial(combine_logits, members=members, share=settings.group_logit_share)
+
+
 def logits_of(
-    model: nn.Module, clips: Clips, prepare: Preparer, num_classes: int, batch_size: int
+    model: nn.Module, clips: Clips, prepare: Preparer, read: Reader, batch_size: int
 ) -> NDArray[np.float32]:
-    """`predict` for clips and a model that are on their device already."""
+    """`predict` without copies, for clips and a model that are on their device already."""
+    return _run(model, clips, lambda x: read(model(prepare(x))), batch_size)
+
+
+def _averaged(
+    model: nn.Module,
+    clips: Clips,
+    prepare: Preparer,
+    read: Reader,
+    batch_size: int,
+    *,
+    settings: TrainSettings,
+    rng: np.random.Generator,
+) -> NDArray[np.float32]:
+    """Logarithms of probabilities that are averaged over augmented copies of each clip."""
+    from compressor.training.augmentation import augmented_copy
+
+    def mean_of_copies(x: Tensor) -> Tensor:
+        logs = [
+            read(model(augmented_copy(x, prepare, settings, rng))).float().log_softmax(dim=1)
+            for _ in range(settings.tta_copies)
+        ]
+        return torch.stack(logs).logsumexp(dim=0) - math.log(settings.tta_copies)
+
+    return _run(model, clips, mean_of_copies, batch_size)
+
+
+def _run(
+    model: nn.Module, clips: Clips, logits: Callable[[Tensor], Tensor], batch_size: int
+) -> NDArray[np.float32]:
+    """Logits of all clips, from cached features batch by batch, in evaluation mode."""
     if len(clips) == 0:
         raise DataError("the part to evaluate holds no clips; check the split of the data set")
     was_training = model.training
@@ -100,19 +178,18 @@ def logits_of(
     try:
         with torch.no_grad():
             parts = [
-                class_logits(model(prepare(clips.take(rows))), num_classes)
-                for rows in row_batches(np.arange(len(clips)), batch_size)
+                logits(clips.take(rows)) for rows in row_batches(np.arange(len(clips)), batch_size)
             ]
     finally:
         model.train(was_training)
-    logits: NDArray[np.float32] = torch.cat(parts).float().cpu().numpy()
-    if not np.isfinite(logits).all():
-        broken = int((~np.isfinite(logits)).any(axis=1).sum())
+    found: NDArray[np.float32] = torch.cat(parts).float().cpu().numpy()
+    if not np.isfinite(found).all():
+        broken = int((~np.isfinite(found)).any(axis=1).sum())
         raise MeasureError(
-            f"the network's outputs are infinite or NaN for {broken} of {len(logits)} clips; its "
+            f"the network's outputs are infinite or NaN for {broken} of {len(found)} clips; its "
             f"weights are broken: train again with a lower lr or grad_clip = 1.0"
         )
-    return logits
+    return found
 
 
 def batches(

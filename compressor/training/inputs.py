@@ -68,8 +68,7 @@ class Clips:
         """Features of the given rows of the part: (len(rows), C, M, T) float16 on the device."""
         if self._x is not None:
             return self._x.index_select(0, self._rows(rows))
-        features = self._features
-        return torch.from_numpy(features.x[features.index[rows]]).to(self._device)
+        return torch.from_numpy(self._features.take(rows)).to(self._device)
 
     def labels(self, rows: NDArray[Any]) -> Tensor:
         """Class indices of the given rows: (len(rows),) int64 on the device."""

@@ -8,20 +8,23 @@ give bit-identical weights on one CPU thread.
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from compressor.audio.augment import random_mixup, random_roll_crop, spec_augment
-from compressor.errors import DataError, MeasureError, ShapeError, UsageError
+from compressor.errors import DataError
+from compressor.training.augmentation import Augmenter
+from compressor.training.checkpoint import Checkpoint, Stateful, identity
+from compressor.training.checks import check_finite, check_sizes
 from compressor.training.ema import WeightAverage, tensors_of
-from compressor.training.evaluation import class_logits, device_of, logits_of
+from compressor.training.evaluation import device_of, logits_of, reader
+from compressor.training.hidden_masks import hidden_masks
 from compressor.training.inputs import (
     Clips,
     Preparer,
@@ -29,8 +32,10 @@ from compressor.training.inputs import (
     pick_device,
     set_channels_last,
 )
-from compressor.training.losses import smoothed_cross_entropy, soft_targets
 from compressor.training.metrics import Evaluation, score
+from compressor.training.objective import Objective
+from compressor.training.optimizers import make_optimizer
+from compressor.training.progress import Clock, Progress, restore
 from compressor.training.schedules import make_scheduler
 from compressor.training.settings import TrainSettings
 from compressor.training.validation import split_rows
@@ -40,10 +45,12 @@ if TYPE_CHECKING:
     from compressor.training.distill import Teacher
     from compressor.training.masking import MaskKeeper
 
-__all__ = ["FitResult", "count_steps", "fit", "make_optimizer"]
+__all__ = ["FitResult", "count_steps", "fit"]
 
 _EVALUATION_BATCH = 64
 _LOSS_CHECK_STEPS = 25  # reading the loss waits for a GPU, so not at every step
+
+OnEpoch = Callable[[int, int, dict[str, float]], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,9 +62,10 @@ class FitResult:
             epoch's last step), seconds, and with validation val_accuracy, val_macro_accuracy and
             val_log_loss.
         best_epoch: the epoch whose weights were kept, from 1.
-        validation: results of those weights on the validation share; None without one.
-        seconds: wall time of the call.
-        cpu_seconds: CPU time of this process during the call.
+        validation: results of those weights on the validation share, of the network's own outputs
+            or, for two tasks, of both together, without copies; None without a share.
+        seconds: wall time of the call, and of the interrupted ones it goes on from.
+        cpu_seconds: CPU time of the process during them.
     """
 
     history: tuple[dict[str, float], ...]
@@ -76,9 +84,10 @@ def fit(
     layout: str = "CFT",
     seed: int = 0,
     device: str = "auto",
-    on_epoch: Callable[[int, int, dict[str, float]], None] | None = None,
+    on_epoch: OnEpoch | None = None,
     teacher: Teacher | None = None,
     masks: MaskKeeper | None = None,
+    checkpoint: Path | None = None,
 ) -> FitResult:
     """Train `model` in place on a training part.
 
@@ -100,13 +109,17 @@ def fit(
         on_epoch: called after each epoch with its number, the number of epochs and its record.
         teacher: a network whose outputs are learnt beside the labels (distillation).
         masks: keeps pruned weights at zero; no epoch before its final sparsity is chosen.
+        checkpoint: a file that holds the state after the last epoch. Where it is there, the
+            training goes on from it, on the CPU to the same bits as without an interruption; a
+            training that is over is only read. It stays until the caller removes it.
 
     Raises:
         MeasureError: the loss became infinite or NaN.
-        DataError, ShapeError, UsageError: data, sizes or arguments that cannot work.
+        DataError, ShapeError, UsageError: data, sizes or arguments that cannot work, or a
+            checkpoint of another training.
     """
-    wall_start, cpu_start = time.perf_counter(), time.process_time()
-    _check_sizes(train, settings)
+    clock = Clock()
+    check_sizes(train, settings)
     target, home = pick_device(device), device_of(model)
     before = [tensor.clone() for tensor in tensors_of(model)]
     cuda_devices = [target] if target.type == "cuda" else []
@@ -114,7 +127,7 @@ def fit(
         with torch.random.fork_rng(devices=cuda_devices):  # dropout draws from torch's generator
             torch.manual_seed(seed)
             model.to(target)
-            history, best_epoch, validation = _run(
+            progress = _run(
                 model,
                 train,
                 settings,
@@ -125,21 +138,24 @@ def fit(
                 on_epoch=on_epoch,
                 teacher=teacher,
                 masks=masks,
+                checkpoint=checkpoint,
+                clock=clock,
             )
     except BaseException:  # an interrupt too: all or nothing
-        _restore(model, before)
+        restore(model, before)
         raise
     finally:
         set_channels_last(model, False)
         model.to(home).eval()
         if teacher is not None:
             teacher.model.to(home)
+    seconds, cpu_seconds = clock.read()
     return FitResult(
-        history=tuple(history),
-        best_epoch=best_epoch,
-        validation=validation,
-        seconds=time.perf_counter() - wall_start,
-        cpu_seconds=time.process_time() - cpu_start,
+        history=tuple(progress.history),
+        best_epoch=progress.best_epoch,
+        validation=progress.validation,
+        seconds=seconds,
+        cpu_seconds=cpu_seconds,
     )
 
 
@@ -158,19 +174,22 @@ def _run(
     layout: str,
     seed: int,
     device: torch.device,
-    on_epoch: Callable[[int, int, dict[str, float]], None] | None,
+    on_epoch: OnEpoch | None,
     teacher: Teacher | None,
     masks: MaskKeeper | None,
-) -> tuple[list[dict[str, float]], int, Evaluation | None]:
-    """The epochs of `fit`: history, best epoch and its validation results."""
+    checkpoint: Path | None,
+    clock: Clock,
+) -> Progress:
+    """The epochs of `fit`; leaves the weights of the best one in the network."""
     rows, held_rows = split_rows(train, settings.validation_share)
-    clips = Clips(train.subset(rows), device)
-    if len(clips) < 2:
+    part = train.subset(rows)
+    if len(part) < 2:
         raise DataError(
-            f"validation_share {settings.validation_share:g} leaves {len(clips)} clip of "
+            f"validation_share {settings.validation_share:g} leaves {len(part)} clip of "
             f"{len(train)} to train on; at least 2 are needed: set validation_share = 0"
         )
-    held = train.subset(held_rows)
+    clips = Clips(part, device)
+    held = train.subset(held_rows).original()  # a clip at another speed is no clip of the test
     held_clips = Clips(held, device) if len(held) else None
     networks = [model] if teacher is None else [model, teacher.to(device).model]
     channels_last = settings.channels_last and not any(
@@ -181,109 +200,95 @@ def _run(
 
     batch_size = min(settings.batch_size, len(clips))
     steps_per_epoch = len(clips) // batch_size
-    optimizer = make_optimizer(model, settings)
     steps = settings.epochs * steps_per_epoch
+    optimizer = make_optimizer(model, settings)
     scheduler = make_scheduler(optimizer, settings, steps)
     average = WeightAverage(model, settings.ema_decay) if settings.ema_decay > 0 else None
     rng = np.random.default_rng(seed)
-
-    history: list[dict[str, float]] = []
-    best_epoch, best_rank, best_weights = 0, (-math.inf, -math.inf), tensors_of(model)
-    best_validation: Evaluation | None = None
-    for epoch in range(1, settings.epochs + 1):
-        start = time.perf_counter()
-        model.train()
-        total = torch.zeros((), device=device)
-        order = rng.permutation(len(clips))
-        for step in range(steps_per_epoch):
-            lr = float(scheduler.get_last_lr()[0])
-            chosen = order[step * batch_size : (step + 1) * batch_size]
-            x, targets = _augmented(
-                clips, chosen, prepare, settings, num_classes=len(train.classes), rng=rng
+    augment = Augmenter(part, clips, prepare, settings, rng)
+    read = reader(settings, train.classes, len(train.classes), device)
+    progress = Progress()
+    example = prepare(clips.take(np.arange(2)))
+    with (
+        closing(Objective(model, settings, train.classes, example, teacher)) as objective,
+        hidden_masks(model, settings, layout, rng),
+    ):
+        parts: dict[str, Stateful | None] = {
+            "optimizer": optimizer,
+            "scheduler": scheduler,
+            "average": average,
+            "masks": masks,
+            "objective": objective,
+            "progress": progress,
+            "clock": clock,
+        }
+        file = None
+        if checkpoint is not None:
+            what = identity(
+                model,
+                train,
+                settings,
+                standardizer,
+                seed=seed,
+                layout=layout,
+                teacher=None if teacher is None else f"{teacher.temperature:g} {teacher.weight:g}",
+                masks=None if masks is None else type(masks).__name__,
             )
-            loss = _step(model, optimizer, x, targets, settings, teacher=teacher)
-            scheduler.step()
-            if masks is not None:
-                masks.after_step(model, (epoch - 1) * steps_per_epoch + step + 1, steps)
+            file = Checkpoint(checkpoint, what, model=model, parts=parts, rng=rng, device=device)
+            file.resume()
+        for epoch in range(len(progress.history) + 1, settings.epochs + 1):
+            if progress.is_stale(settings.early_stop_epochs):
+                break
+            start = time.perf_counter()
+            model.train()
+            total = torch.zeros((), device=device)
+            order = rng.permutation(len(clips))
+            for step in range(steps_per_epoch):
+                lr = float(scheduler.get_last_lr()[0])
+                chosen = order[step * batch_size : (step + 1) * batch_size]
+                x, targets = augment.batch(chosen, epoch)
+                total += objective.backward(x, targets)
+                _update(model, optimizer, settings)
+                scheduler.step()
+                if masks is not None:
+                    masks.after_step(model, (epoch - 1) * steps_per_epoch + step + 1, steps)
+                if average is not None:
+                    average.update()
+                if step % _LOSS_CHECK_STEPS == 0 or step == steps_per_epoch - 1:
+                    check_finite(total, epoch, lr)
+            record = {"epoch": epoch, "loss": float(total) / steps_per_epoch, "lr": lr}
+
             if average is not None:
-                average.update()
-            total += loss
-            if step % _LOSS_CHECK_STEPS == 0 or step == steps_per_epoch - 1:
-                _check_finite(total, epoch, lr)
-        record = {"epoch": epoch, "loss": float(total) / steps_per_epoch, "lr": lr}
-
-        if average is not None:
-            average.swap()
-            if masks is not None:  # an average over steps remembers what was not yet zero
-                masks.apply(model)
-        rank, validation = (float(epoch), 0.0), None  # without validation the last epoch wins
-        if held_clips is not None:
-            logits = logits_of(model, held_clips, prepare, len(train.classes), _EVALUATION_BATCH)
-            validation = score(logits, held.y, held.classes, held.devices)
-            rank = (validation.macro_accuracy, -validation.log_loss)
-            record |= {
-                "val_accuracy": validation.accuracy,
-                "val_macro_accuracy": validation.macro_accuracy,
-                "val_log_loss": validation.log_loss,
-            }
-        final = masks is None or masks.is_final(epoch * steps_per_epoch, steps)
-        if final and rank > best_rank:
-            best_epoch, best_rank, best_validation = epoch, rank, validation
-            best_weights = [tensor.clone() for tensor in tensors_of(model)]
-        if average is not None:
-            average.swap()
-        record["seconds"] = time.perf_counter() - start
-        history.append(record)
-        if on_epoch is not None:
-            on_epoch(epoch, settings.epochs, dict(record))
-    _restore(model, best_weights)
-    return history, best_epoch, best_validation
+                average.swap()
+                if masks is not None:  # an average over steps remembers what was not yet zero
+                    masks.apply(model)
+            with objective.for_inference():
+                rank, validation = (float(epoch), 0.0), None  # without validation the last wins
+                if held_clips is not None:
+                    logits = logits_of(model, held_clips, prepare, read, _EVALUATION_BATCH)
+                    validation = score(logits, held.y, held.classes, held.devices)
+                    rank = (validation.macro_accuracy, -validation.log_loss)
+                    record |= {
+                        "val_accuracy": validation.accuracy,
+                        "val_macro_accuracy": validation.macro_accuracy,
+                        "val_log_loss": validation.log_loss,
+                    }
+                if masks is None or masks.is_final(epoch * steps_per_epoch, steps):
+                    progress.offer(model, epoch, rank, validation)
+            if average is not None:
+                average.swap()
+            record["seconds"] = time.perf_counter() - start
+            progress.history.append(record)
+            if file is not None:
+                file.save()
+            if on_epoch is not None:
+                on_epoch(epoch, settings.epochs, dict(record))
+    progress.restore_best(model)
+    return progress
 
 
-def _augmented(
-    clips: Clips,
-    rows: NDArray[np.int64],
-    prepare: Preparer,
-    settings: TrainSettings,
-    *,
-    num_classes: int,
-    rng: np.random.Generator,
-) -> tuple[Tensor, Tensor]:
-    """One batch as the network takes it, and its soft targets (N, num_classes)."""
-    x = random_roll_crop(clips.take(rows), settings.crop_frames, settings.time_roll, rng)
-    x = spec_augment(
-        prepare.standardize(x),
-        rng,
-        freq_masks=settings.freq_masks,
-        freq_share=settings.freq_mask_share,
-        time_masks=settings.time_masks,
-        time_share=settings.time_mask_share,
-    )
-    targets = soft_targets(clips.labels(rows), num_classes)
-    if settings.mixup_alpha > 0:
-        x, targets = random_mixup(x, targets, settings.mixup_alpha, rng)
-    return prepare.arrange(x), targets
-
-
-def _step(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    x: Tensor,
-    targets: Tensor,
-    settings: TrainSettings,
-    *,
-    teacher: Teacher | None = None,
-) -> Tensor:
-    """Forward, backward, update; returns the loss without its graph."""
-    bfloat16 = settings.precision == "bfloat16"
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=bfloat16):
-        outputs = model(x)
-    logits = class_logits(outputs, targets.shape[1])
-    loss = smoothed_cross_entropy(logits, targets, settings.label_smoothing)
-    if teacher is not None:
-        loss = teacher.mix(loss, logits, x)
-    optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+def _update(model: nn.Module, optimizer: torch.optim.Optimizer, settings: TrainSettings) -> None:
+    """One step along the gradients that are there."""
     if settings.gamma_l1 > 0:
         from compressor.methods.slimming import add_gamma_l1
 
@@ -291,64 +296,3 @@ def _step(
     if settings.grad_clip > 0:
         nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip)
     optimizer.step()
-    return loss.detach()
-
-
-def make_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
-    """AdamW, or SGD with Nesterov momentum; no weight decay on one-dimensional parameters.
-
-    Raises:
-        UsageError: the network has no parameter to train.
-    """
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    if not parameters:
-        raise UsageError("the network has no trainable parameter; check requires_grad")
-    groups = [
-        {
-            "params": [p for p in parameters if p.ndim > 1],
-            "weight_decay": settings.weight_decay,
-        },
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
-    # Fused: one call for all tensors, a sixth of the time on 91 small ones. It takes gradients by
-    # memory order, which autograd keeps equal to the parameter's; a gradient written by hand must.
-    if settings.optimizer == "adamw":
-        betas = (settings.momentum, 0.999)
-        return torch.optim.AdamW(groups, lr=settings.lr, betas=betas, fused=True)
-    nesterov = settings.momentum > 0  # torch refuses Nesterov without momentum
-    return torch.optim.SGD(
-        groups, lr=settings.lr, momentum=settings.momentum, nesterov=nesterov, fused=True
-    )
-
-
-def _check_sizes(train: FeatureSet, settings: TrainSettings) -> None:
-    """Refuse before the first step what would fail, or mislead, in the middle of a run."""
-    if len(train) < 2:
-        raise DataError(f"the training part holds {len(train)} clip(s); at least 2 are needed")
-    if train.y.min() < 0 or train.y.max() >= len(train.classes):
-        raise DataError(
-            f"labels run from {train.y.min()} to {train.y.max()}, but there are "
-            f"{len(train.classes)} classes; labels must be 0 to {len(train.classes) - 1}"
-        )
-    frames = train.x.shape[3]
-    if settings.crop_frames is not None and settings.crop_frames > frames:
-        raise ShapeError(
-            f"crop_frames is {settings.crop_frames}, but the clips have {frames} frames; "
-            f"set crop_frames to at most {frames}, or leave it out to train on whole clips"
-        )
-
-
-def _check_finite(total: Tensor, epoch: int, lr: float) -> None:
-    if not math.isfinite(float(total)):
-        raise MeasureError(
-            f"the training loss became {float(total)} in epoch {epoch} at learning rate {lr:.3g}; "
-            f"lower lr, or set grad_clip = 1.0"
-        )
-
-
-@torch.no_grad()
-def _restore(model: nn.Module, values: list[Tensor]) -> None:
-    """Write `values`, as from `tensors_of`, back into the network."""
-    for tensor, value in zip(tensors_of(model), values, strict=True):
-        tensor.copy_(value)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from compressor.errors import ConfigError
 from compressor.methods.magnitude import (
@@ -30,6 +31,12 @@ class MaskKeeper(Protocol):
     def is_final(self, done: int, steps: int) -> bool:
         """Whether the sparsity after `done` steps is the one asked for."""
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """What `load_state_dict` continues from."""
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from a stored state."""
+
 
 class FixedMasks:
     """The same weights are zero from the first step to the last."""
@@ -48,6 +55,13 @@ class FixedMasks:
     def is_final(self, done: int, steps: int) -> bool:
         """Always."""
         return True
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Nothing: the masks are given and do not change."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Nothing to continue from."""
 
 
 class GradualMasks:
@@ -106,3 +120,11 @@ class GradualMasks:
     def is_final(self, done: int, steps: int) -> bool:
         """Whether the ramp is over."""
         return done >= max(1, int(self._ramp * steps))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The masks of the last rise."""
+        return dict(self._masks)
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Continue with stored masks."""
+        self._masks = dict(state)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import (
+    ConstantLR,
     CosineAnnealingLR,
     LinearLR,
     LRScheduler,
@@ -23,7 +24,8 @@ def make_scheduler(optimizer: Optimizer, settings: TrainSettings, steps: int) ->
 
     One-cycle: from lr/25 up to lr over `warmup_share` of the steps and down to lr/250,000, both as
     a half cosine, the momentum the other way (Smith & Topin 2018; torch's defaults). Cosine: a
-    linear rise to lr over `warmup_share` of the steps, then half a cosine towards 0.
+    linear rise to lr over `warmup_share` of the steps, then half a cosine towards `lr_final`.
+    Constant: the same rise, then lr.
     """
     if settings.schedule == "onecycle":
         # torch divides by zero where the rise would end exactly at the first step
@@ -39,8 +41,12 @@ def make_scheduler(optimizer: Optimizer, settings: TrainSettings, steps: int) ->
             max_momentum=settings.momentum + swing,
         )
     warmup = min(round(settings.warmup_share * steps), steps - 1)
-    fall = CosineAnnealingLR(optimizer, T_max=steps - warmup)
+    then: LRScheduler
+    if settings.schedule == "constant":
+        then = ConstantLR(optimizer, factor=1.0)
+    else:
+        then = CosineAnnealingLR(optimizer, T_max=steps - warmup, eta_min=settings.lr_final)
     if warmup == 0:
-        return fall
+        return then
     rise = LinearLR(optimizer, start_factor=1 / (warmup + 1), total_iters=warmup)
-    return SequentialLR(optimizer, [rise, fall], milestones=[warmup])
+    return SequentialLR(optimizer, [rise, then], milestones=[warmup])

@@ -6,44 +6,22 @@ Standard library only, so that a plan can be read and checked without loading to
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
-from typing import Literal, get_args
 
-from compressor.errors import ConfigError, UnknownNameError
+from compressor.errors import UnknownNameError
+from compressor.training.settings_checks import (
+    Loss,
+    MixMasks,
+    MixupKind,
+    Optimizer,
+    Precision,
+    Schedule,
+    Tasks,
+    check_together,
+    check_value,
+)
 
 __all__ = ["TrainSettings"]
-
-Optimizer = Literal["adamw", "sgd"]
-Schedule = Literal["onecycle", "cosine"]
-Precision = Literal["float32", "bfloat16"]
-
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "optimizer": get_args(Optimizer),
-    "schedule": get_args(Schedule),
-    "precision": get_args(Precision),
-}
-
-# lowest value, highest value, is the lowest allowed, is the highest allowed
-_RANGES: dict[str, tuple[float, float, bool, bool]] = {
-    "epochs": (1, math.inf, True, False),
-    "batch_size": (2, math.inf, True, False),  # BatchNorm has no variance over one clip
-    "lr": (0, math.inf, False, False),
-    "weight_decay": (0, math.inf, True, False),
-    "momentum": (0, 1, True, False),
-    "warmup_share": (0, 1, True, False),
-    "label_smoothing": (0, 1, True, False),
-    "mixup_alpha": (0, math.inf, True, False),
-    "freq_masks": (0, math.inf, True, False),
-    "freq_mask_share": (0, 1, True, True),
-    "time_masks": (0, math.inf, True, False),
-    "time_mask_share": (0, 1, True, True),
-    "crop_frames": (1, math.inf, True, False),
-    "ema_decay": (0, 1, True, False),
-    "gamma_l1": (0, math.inf, True, False),
-    "validation_share": (0, 0.5, True, True),
-    "grad_clip": (0, math.inf, True, False),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,11 +33,13 @@ class TrainSettings:
     Attributes:
         epochs: passes over the training part.
         batch_size: clips a step; what is left at an epoch's end is dropped (other clips each time).
-        optimizer: AdamW, or SGD with Nesterov momentum.
+        optimizer: AdamW, SGD with Nesterov momentum, Adam or RAdam (both with the decay in the
+            gradient).
         lr: highest learning rate of the schedule.
         weight_decay: never applied to one-dimensional parameters (biases, BatchNorm).
-        momentum: SGD's momentum, AdamW's first beta; one-cycle moves it by 0.05 to either side.
-        schedule: one-cycle (Smith & Topin 2018) or a cosine to zero after a linear warm-up.
+        momentum: SGD's momentum, the others' first beta; one-cycle moves it by 0.05 to either side.
+        schedule: one-cycle (Smith & Topin 2018), a cosine to `lr_final` after a linear warm-up, or
+            constant after it.
         warmup_share: share of all steps over which the learning rate rises.
         label_smoothing: share of the target spread over all classes.
         mixup_alpha: both parameters of the Beta distribution of the mixing weight; 0 is off.
@@ -76,9 +56,45 @@ class TrainSettings:
         precision: type of the forward pass (bfloat16: autocast; weights stay float32).
         channels_last: memory format; ignored where it would crash (see `training.inputs`).
         grad_clip: largest norm of the gradient; 0 is off.
+        loss: softmax cross-entropy, or CM-softmax: cosines with an additive angular and an additive
+            margin (SpeakIn 2021, section 2.2); the network keeps its shape.
+        cm_scale: what CM-softmax multiplies the cosines by.
+        cm_angular_margin: added to the angle of the true class, radians.
+        cm_additive_margin: taken from its cosine.
+        tasks: the scenes, or the scenes and their three groups as a second task (SCUT 2023,
+            section 3.3); then the outputs after the scenes' are the groups'.
+        group_weight: weight of the second task's loss.
+        pcgrad: project conflicting gradients of the two tasks (Yu et al. 2020); of no effect with
+            one task.
+        group_logit_share: share s of the group's logit at evaluation,
+            (1 - s) x scene + s x its group; of no effect with one task.
+        lr_final: learning rate in which the cosine ends.
+        early_stop_epochs: stop after so many epochs without a better one; 0 is off.
+        mixup_kind: weights as drawn, or weights that allow for the clips' sound pressure (Tokozume
+            et al. 2018).
+        mixup_from: share of the epochs after which mixup begins.
+        mixup_until: share of the epochs until which all clips are mixed.
+        mixup_late_share: share of a batch that is still mixed after that.
+        time_warp_frames: farthest a frame is moved by SpecAugment's time warping; 0 is off.
+        cutout_masks: rectangles hidden, a clip (DeVries & Taylor 2017).
+        cutout_freq_share: height of such a rectangle, at most, as a share of the bands.
+        cutout_time_share: its width, at most, as a share of the frames.
+        time_shift_frames: deviation of a normally distributed roll, in frames; 0 is off.
+        mix_masks: masks mix in another clip instead of hiding (SpecAugment++, Wang et al. 2021), at
+            the input or in hidden layers too; number and width as `freq_masks` to
+            `time_mask_share` say.
+        hidden_mask_layers: names of the layers after which "input+hidden" masks.
+        spectrum_correction: move spectra of device a to the mean of the other devices (Kosmider
+            2020; SCUT 2023, section 2.2).
+        spectrum_share: probability that a clip of device a is moved.
+        speeds: factors of speed at which each training clip is present; used where features are
+            computed (`compressor.data`).
+        mixstyle_share: probability that a batch has its bands' statistics mixed (Freq-MixStyle).
+        mixstyle_alpha: both parameters of the Beta distribution of that mixing.
+        tta_copies: augmented copies over which probabilities are averaged at evaluation; 0 is off.
 
     Raises:
-        ConfigError: a value of the wrong type or out of range.
+        ConfigError: a value of the wrong type or out of range, or values that contradict another.
     """
 
     epochs: int = 40
@@ -103,14 +119,54 @@ class TrainSettings:
     precision: Precision = "float32"
     channels_last: bool = True
     grad_clip: float = 0.0
+    # `to_dict` leaves out the fields from here on where they have their default: see there.
+    loss: Loss = "cross_entropy"
+    cm_scale: float = 30.0
+    cm_angular_margin: float = 0.2
+    cm_additive_margin: float = 0.1
+    tasks: Tasks = "scene"
+    group_weight: float = 1.0
+    pcgrad: bool = False
+    group_logit_share: float = 0.2
+    lr_final: float = 0.0
+    early_stop_epochs: int = 0
+    mixup_kind: MixupKind = "plain"
+    mixup_from: float = 0.0
+    mixup_until: float = 1.0
+    mixup_late_share: float = 0.0
+    time_warp_frames: int = 0
+    cutout_masks: int = 0
+    cutout_freq_share: float = 0.25
+    cutout_time_share: float = 0.25
+    time_shift_frames: float = 0.0
+    mix_masks: MixMasks = "off"
+    hidden_mask_layers: tuple[str, ...] = ()
+    spectrum_correction: bool = False
+    spectrum_share: float = 12 / 13  # of SCUT's published code
+    speeds: tuple[float, ...] = (1.0,)
+    mixstyle_share: float = 0.0
+    mixstyle_alpha: float = 0.3
+    tta_copies: int = 0
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            _check(field.name, str(field.type), getattr(self, field.name))
+            check_value(field.name, str(field.type), getattr(self, field.name))
+        check_together(self)
 
     def to_dict(self) -> dict[str, object]:
-        """Plain data (JSON, TOML) from which `from_dict` makes an equal record."""
-        return dataclasses.asdict(self)
+        """Plain data (JSON, TOML) from which `from_dict` makes an equal record.
+
+        Settings that came after the first version are left out at their default: files and hashes
+        written before they existed stay equal to those of the same training now.
+        """
+        data: dict[str, object] = {}
+        later = False
+        for field in dataclasses.fields(self):
+            later = later or field.name == "loss"
+            value = getattr(self, field.name)
+            if not later or value != field.default:
+                data[field.name] = list(value) if isinstance(value, tuple) else value
+        return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, object]) -> TrainSettings:
@@ -124,39 +180,18 @@ class TrainSettings:
         for key in data:
             if key not in types:
                 raise UnknownNameError("training setting", str(key), types)
-        # A file may say `lr = 1`; the record holds 1.0, so that equal settings are equal records.
-        values = {
-            key: float(value)
-            if types[key] == "float" and isinstance(value, int) and not isinstance(value, bool)
-            else value
-            for key, value in data.items()
-        }
+        values = {key: _as_kind(types[key], value) for key, value in data.items()}
         return cls(**values)  # type: ignore[arg-type]  # __post_init__ checks every type
 
 
-def _check(name: str, kind: str, value: object) -> None:
-    """Raise ConfigError unless `value` has the type `kind` and lies in the setting's range."""
-    if name in _CHOICES:
-        if value not in _CHOICES[name]:
-            raise ConfigError(
-                f"training setting {name} is {value!r}; allowed: {', '.join(_CHOICES[name])}"
-            )
-        return
-    if kind == "bool":
-        if not isinstance(value, bool):
-            raise ConfigError(f"training setting {name} is {value!r}; give true or false")
-        return
-    if value is None and kind.endswith("None"):
-        return
-    whole = kind.startswith("int")
-    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
-        wanted = "a whole number" if whole else "a number"
-        raise ConfigError(f"training setting {name} is {value!r}; give {wanted}")
-    low, high, low_in, high_in = _RANGES[name]
-    above = value >= low if low_in else value > low
-    below = value <= high if high_in else value < high
-    if not (above and below):  # also true for NaN
-        bounds = f"{'at least' if low_in else 'more than'} {low:g}"
-        if high < math.inf:
-            bounds += f" and {'at most' if high_in else 'less than'} {high:g}"
-        raise ConfigError(f"training setting {name} is {value!r}; it must be {bounds}")
+def _as_kind(kind: str, value: object) -> object:
+    """What a file says in the type of the record: equal settings are then equal records.
+
+    A file may say `lr = 1` for 1.0, and has lists where the record has tuples.
+    """
+    if isinstance(value, list | tuple):
+        inner = kind.removeprefix("tuple[").removesuffix(", ...]")
+        return tuple(_as_kind(inner, one) for one in value)
+    if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    return value

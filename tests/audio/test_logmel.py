@@ -57,7 +57,12 @@ def expected(fe: LogMel, wave: np.ndarray) -> torch.Tensor:
         pad_mode="reflect",
         return_complex=True,
     )
-    mel = looped_filters(fe) @ spectrum.abs().pow(fe.power)
+    if fe.energy:  # the sum of the spectrum in place of one band
+        bands = looped_filters(replace(fe, n_mels=fe.n_mels - 1))
+        filters = torch.cat([torch.ones(1, bands.shape[1], dtype=torch.float64), bands])
+    else:
+        filters = looped_filters(fe)
+    mel = filters @ spectrum.abs().pow(fe.power)
     log = torch.log(mel + fe.log_floor)
     if fe.log == "log10":
         log = log / math.log(10)
@@ -109,6 +114,7 @@ def test_settings_no_preset_uses(log: str, center: bool) -> None:
     ("name", "duration_s", "shape"),
     [
         ("speakin2021", 10.0, (1, 40, 501)),
+        ("speakin2021_energy", 10.0, (1, 40, 501)),
         ("scut2023", 1.0, (2, 256, 44)),
         ("bupt2020", 10.0, (2, 256, 280)),
         ("deepsound2021_160", 10.0, (1, 160, 640)),
@@ -268,3 +274,25 @@ def test_no_torch_is_imported() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"
+
+
+def test_energy_takes_the_place_of_one_band() -> None:
+    """Row 0 is the log of the spectrum's sum, the others are 39 bands of the same range."""
+    front_end = preset("speakin2021_energy")
+    wave = np.random.default_rng(0).standard_normal(44_100).astype(np.float32)
+    found = front_end(wave)
+    assert found.shape == front_end.shape(1.0) == (1, 40, 51)
+    bands = replace(front_end, n_mels=39, energy=False)
+    np.testing.assert_allclose(found[:, 1:], bands(wave), rtol=0, atol=1e-5)
+    window = np.hanning(1765)[:-1]
+    frame = np.fft.rfft(wave[882 * 25 - 882 : 882 * 25 + 882] * window, 2048)
+    assert found[0, 0, 25] == pytest.approx(np.log(np.sum(np.abs(frame) ** 2) + 1e-6), abs=1e-4)
+
+
+def test_energy_is_no_part_of_older_records() -> None:
+    plain, energy = preset("speakin2021"), preset("speakin2021_energy")
+    assert "energy" not in plain.to_dict()
+    assert LogMel.from_dict(plain.to_dict()) == plain
+    assert LogMel.from_dict(energy.to_dict()) == energy
+    with pytest.raises(ConfigError, match="n_mels is 1 with energy"):
+        replace(energy, n_mels=1)

@@ -13,7 +13,7 @@ from torch import nn
 from compressor.data.features import Standardizer
 from compressor.errors import DataError, MeasureError, ShapeError, UsageError
 from compressor.training import TrainSettings, evaluate, fit
-from compressor.training.loop import make_optimizer
+from compressor.training.optimizers import make_optimizer
 from compressor.training.validation import split_rows
 
 Make = Callable[..., Any]
@@ -58,8 +58,10 @@ def state(network: nn.Module) -> list[torch.Tensor]:
         {"precision": "bfloat16"},
         {"optimizer": "sgd", "lr": 0.05, "schedule": "cosine", "weight_decay": 1e-4},
         {"ema_decay": 0.0, "grad_clip": 1.0, "channels_last": False},
+        {"optimizer": "radam", "schedule": "constant", "precision": "bfloat16"},
+        {"optimizer": "adam", "loss": "cm_softmax", "mix_masks": "input", "cutout_masks": 1},
     ],
-    ids=["adamw", "bfloat16", "sgd-cosine", "clipped"],
+    ids=["adamw", "bfloat16", "sgd-cosine", "clipped", "radam", "adam-margin"],
 )
 def test_a_separable_problem_is_learnt(
     run: Make, make_part: Make, make_standardizer: Make, changes: dict[str, Any]
@@ -179,13 +181,58 @@ OTHER_VALUES = {
     "validation_share": 0.4,
     "precision": "bfloat16",
     "grad_clip": 0.01,
+    "loss": "cm_softmax",
+    "cm_scale": 10.0,
+    "cm_angular_margin": 0.4,
+    "cm_additive_margin": 0.3,
+    "lr_final": 0.001,
+    "mixup_from": 0.5,
+    "mixup_until": 0.5,
+    "mixup_late_share": 0.5,
+    "time_warp_frames": 3,
+    "cutout_masks": 1,
+    "cutout_freq_share": 0.5,
+    "cutout_time_share": 0.6,
+    "time_shift_frames": 4.0,
+    "mix_masks": "input",
+    "spectrum_correction": True,
+    "spectrum_share": 0.1,
+    "mixstyle_share": 0.9,
+    "mixstyle_alpha": 5.0,
+}
+# What a setting needs to be of any effect.
+NEEDS: dict[str, dict[str, Any]] = {
+    "cm_scale": {"loss": "cm_softmax"},
+    "cm_angular_margin": {"loss": "cm_softmax"},
+    "cm_additive_margin": {"loss": "cm_softmax"},
+    "lr_final": {"schedule": "cosine"},
+    "mixup_late_share": {"mixup_until": 0.3},
+    "cutout_freq_share": {"cutout_masks": 1},
+    "cutout_time_share": {"cutout_masks": 1},
+    "spectrum_share": {"spectrum_correction": True},
+    "mixstyle_alpha": {"mixstyle_share": 1.0},
+}
+# Tested where their data or layers are: no effect here, or not in `fit`.
+ELSEWHERE = {
+    "channels_last",
+    "tasks",
+    "group_weight",
+    "pcgrad",
+    "group_logit_share",
+    "early_stop_epochs",
+    "mixup_kind",
+    "hidden_mask_layers",
+    "speeds",
+    "tta_copies",
 }
 
 
-@pytest.mark.parametrize("name", sorted(set(TrainSettings().to_dict()) - {"channels_last"}))
+@pytest.mark.parametrize(
+    "name", sorted({field.name for field in dataclasses.fields(TrainSettings)} - ELSEWHERE)
+)
 def test_every_setting_reaches_the_training(run: Make, name: str) -> None:
-    start = QUICK.to_dict()
-    plain = run(QUICK)[1]
+    start = QUICK.to_dict() | NEEDS.get(name, {})
+    plain = run(TrainSettings.from_dict(start))[1]
     changed = run(TrainSettings.from_dict(start | {name: OTHER_VALUES[name]}))[1]
     assert not all(map(torch.equal, state(plain), state(changed)))
 
@@ -233,6 +280,19 @@ def test_without_validation_the_last_epoch_is_taken(run: Make) -> None:
     assert result.best_epoch == 3
     assert result.validation is None
     assert "val_accuracy" not in result.history[0]
+
+
+def test_training_stops_when_nothing_gets_better(run: Make) -> None:
+    settings = dataclasses.replace(QUICK, epochs=40, lr=0.3, ema_decay=0.0, early_stop_epochs=3)
+    whole, _, _ = run(dataclasses.replace(settings, early_stop_epochs=0))
+    result, _, _ = run(settings)
+    ranks = [(r["val_macro_accuracy"], -r["val_log_loss"]) for r in whole.history]
+    best = [ranks.index(max(ranks[: epoch + 1])) + 1 for epoch in range(40)]
+    last = next(epoch for epoch in range(1, 41) if epoch - best[epoch - 1] == 3)
+    assert last < 40, "the case must be one that stops"
+    assert len(result.history) == last
+    assert result.best_epoch == best[last - 1]
+    assert [r["loss"] for r in result.history] == [r["loss"] for r in whole.history[:last]]
 
 
 class Recorder(nn.Module):
@@ -288,7 +348,7 @@ def test_gamma_l1_drives_scales_to_zero(run: Make, make_network: Make) -> None:
 
 def test_weight_decay_spares_one_dimensional_parameters(make_network: Make) -> None:
     network = make_network()
-    for name in ("adamw", "sgd"):
+    for name in ("adamw", "sgd", "adam", "radam"):
         groups = make_optimizer(
             network, TrainSettings.from_dict({"optimizer": name, "weight_decay": 0.5})
         ).param_groups
@@ -298,7 +358,7 @@ def test_weight_decay_spares_one_dimensional_parameters(make_network: Make) -> N
         assert sum(len(g["params"]) for g in groups) == len(list(network.parameters()))
 
 
-@pytest.mark.parametrize("name", ["adamw", "sgd"])
+@pytest.mark.parametrize("name", ["adamw", "sgd", "adam", "radam"])
 def test_fused_steps_in_channels_last_equal_plain_ones(make_network: Make, name: str) -> None:
     """The fused step walks memory in order: gradients must have the strides of their weights."""
     settings = TrainSettings.from_dict({"optimizer": name, "lr": 0.01})
@@ -312,8 +372,11 @@ def test_fused_steps_in_channels_last_equal_plain_ones(make_network: Make, name:
     ]
     if name == "sgd":
         reference = torch.optim.SGD(groups, momentum=0.9, nesterov=True, **kwargs)
+    elif name == "radam":
+        reference = torch.optim.RAdam(groups, betas=(0.9, 0.999), lr=0.01, foreach=False)
     else:
-        reference = torch.optim.AdamW(groups, betas=(0.9, 0.999), **kwargs)
+        kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
+        reference = kind(groups, betas=(0.9, 0.999), **kwargs)
     optimizer = make_optimizer(ours, settings)
     x = torch.randn(8, 1, 12, 10, generator=torch.Generator().manual_seed(0))
     for network, step, order in (

@@ -53,13 +53,29 @@ def test_cosine_with_linear_warmup_by_hand() -> None:
     assert set(momenta) == {0.9}
 
 
+def test_a_cosine_ends_where_it_is_told() -> None:
+    """From 1e-3 towards 1e-5: 1e-5 + (1e-3 - 1e-5)·(1 + cos(pi·step/8))/2."""
+    settings = TrainSettings(lr=1e-3, lr_final=1e-5, schedule="cosine", warmup_share=0.0)
+    lrs, _ = rates(settings, 8)
+    expected = [1e-5 + 0.99e-3 * (1 + math.cos(math.pi * step / 8)) / 2 for step in range(8)]
+    assert lrs == pytest.approx(expected)
+
+
+def test_constant_after_a_linear_warmup() -> None:
+    lrs, momenta = rates(TrainSettings(lr=1.0, schedule="constant", warmup_share=0.2), 20)
+    assert lrs == pytest.approx([1 / 5, 2 / 5, 3 / 5, 4 / 5] + [1.0] * 16)
+    assert set(momenta) == {0.9}
+    lrs, _ = rates(TrainSettings(lr=0.3, schedule="constant", warmup_share=0.0), 10)
+    assert lrs == [0.3] * 10
+
+
 def test_cosine_without_warmup_starts_at_the_top() -> None:
     lrs, _ = rates(TrainSettings(lr=0.3, schedule="cosine", warmup_share=0.0), 10)
     assert lrs[0] == pytest.approx(0.3)
     assert lrs == sorted(lrs, reverse=True)
 
 
-@pytest.mark.parametrize("schedule", ["onecycle", "cosine"])
+@pytest.mark.parametrize("schedule", ["onecycle", "cosine", "constant"])
 @pytest.mark.parametrize("steps", [1, 2, 3, 5, 7, 10])
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.2, 0.5, 0.99])
 def test_short_runs_have_a_usable_rate_at_every_step(

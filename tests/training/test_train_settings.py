@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import subprocess
@@ -47,10 +48,22 @@ def test_unknown_key_names_the_closest() -> None:
         ("freq_mask_share", 1.1, "at most 1"),
         ("crop_frames", 0, "at least 1"),
         ("validation_share", 0.6, "at most 0.5"),
-        ("optimizer", "adam", "allowed: adamw, sgd"),
-        ("schedule", None, "allowed: onecycle, cosine"),
+        ("optimizer", "adamax", "allowed: adamw, sgd, adam, radam"),
+        ("schedule", None, "allowed: onecycle, cosine, constant"),
         ("precision", "float16", "allowed: float32, bfloat16"),
         ("time_roll", 1, "give true or false"),
+        ("loss", "focal", "allowed: cross_entropy, cm_softmax"),
+        ("tasks", "group", "allowed: scene, scene+group"),
+        ("cm_scale", 0.0, "more than 0"),
+        ("cm_angular_margin", 1.6, "less than 1.5708"),
+        ("mixup_until", 1.5, "at most 1"),
+        ("hidden_mask_layers", "body.0", "give a list of layer names"),
+        ("hidden_mask_layers", ["body.0", 3], "give a list of layer names"),
+        ("speeds", 1.0, "give a list of numbers"),
+        ("speeds", [], "give a list of numbers"),
+        ("speeds", [1.0, 0.1], "at least 0.5 and at most 2"),
+        ("speeds", [1.0, "fast"], "give a number"),
+        ("speeds", [1, 1.0], "give each number once"),
     ],
 )
 def test_bad_values_say_what_is_allowed(name: str, value: object, message: str) -> None:
@@ -61,9 +74,59 @@ def test_bad_values_say_what_is_allowed(name: str, value: object, message: str) 
 
 def test_every_setting_is_checked() -> None:
     """A new field without a rule would raise KeyError here, or pass a value of no type."""
-    for name in TrainSettings().to_dict():
+    for name in (field.name for field in dataclasses.fields(TrainSettings)):
         with pytest.raises(ConfigError, match=name):
             TrainSettings.from_dict({name: object()})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"mix_masks": "input+hidden"}, "hidden_mask_layers is empty"),
+        ({"early_stop_epochs": 5, "validation_share": 0.0}, "early_stop_epochs is 5"),
+        ({"mixup_from": 0.6, "mixup_until": 0.5}, "mixup must begin before it ends"),
+        ({"schedule": "cosine", "lr": 0.01, "lr_final": 0.1}, "lr_final is 0.1, but lr is 0.01"),
+    ],
+)
+def test_settings_that_contradict_each_other(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        TrainSettings.from_dict(values)
+
+
+# What `to_dict` wrote before there were any others: stored runs and hashes hold just these.
+FIRST = [
+    "epochs",
+    "batch_size",
+    "optimizer",
+    "lr",
+    "weight_decay",
+    "momentum",
+    "schedule",
+    "warmup_share",
+    "label_smoothing",
+    "mixup_alpha",
+    "freq_masks",
+    "freq_mask_share",
+    "time_masks",
+    "time_mask_share",
+    "time_roll",
+    "crop_frames",
+    "ema_decay",
+    "gamma_l1",
+    "validation_share",
+    "precision",
+    "channels_last",
+    "grad_clip",
+]
+
+
+def test_later_settings_are_written_only_where_they_matter() -> None:
+    assert list(TrainSettings().to_dict()) == FIRST
+    changed = TrainSettings(loss="cm_softmax", speeds=(0.9, 1.0, 1.1), epochs=40)
+    data = changed.to_dict()
+    assert list(data) == [*FIRST, "loss", "speeds"]
+    assert data == json.loads(json.dumps(data)), "plain data: lists, no tuples"
+    assert TrainSettings.from_dict(data) == changed
 
 
 def test_settings_do_not_load_torch() -> None:
