@@ -70,7 +70,7 @@ def _beside(rows: list[dict[str, Any]], width: int) -> Any:
     order = list(dict.fromkeys(row["name"] for row in rows))
     domain = padded([row[key] for row in rows for key in ("low", "high")])
     scale = alt.Scale(domain=domain, nice=False, zero=False)
-    x = alt.X("accuracy:Q", title="accuracy, %", scale=scale)
+    x = alt.X("accuracy:Q", title="accuracy, %", scale=scale, axis=alt.Axis(tickCount=6))
     axis = alt.Axis(domain=False, ticks=False, labelPadding=6, labelLimit=width // 3, grid=True)
     y = alt.Y("name:N", sort=None, title=None, axis=axis, scale=alt.Scale(domain=order))
     kinds = ["ours", "published"]
@@ -128,7 +128,7 @@ def _changes(rows: list[dict[str, Any]], width: int) -> Any:
     ends = [row[key] for row in rows for key in ("low", "high")] + [0.0]
     air = max(1.0, 0.15 * (max(ends) - min(ends)))
     scale = alt.Scale(domain=[min(ends) - air, max(ends) + 2 * air], nice=False)
-    x = alt.X("change:Q", title="difference, points", scale=scale)
+    x = alt.X("change:Q", title="difference, points", scale=scale, axis=alt.Axis(tickCount=6))
     axis = alt.Axis(domain=False, ticks=False, labelPadding=6, labelLimit=width // 3, grid=True)
     y = alt.Y("name:N", sort=None, title=None, axis=axis, scale=alt.Scale(domain=order))
     base = alt.Chart(alt.Data(values=rows)).encode(y=y, tooltip="tip:N")

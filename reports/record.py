@@ -11,7 +11,7 @@ from typing import Any
 
 from compressor.errors import UsageError
 
-__all__ = ["SCHEMA", "DataFacts", "check", "data_facts", "json_for_script", "read"]
+__all__ = ["SCHEMA", "DataFacts", "check", "data_facts", "json_for_script", "load", "read"]
 
 SCHEMA = 1
 RESULTS_FILE = "results.json"
@@ -65,6 +65,15 @@ def read(path: Path) -> dict[str, Any]:
         UsageError: no such file, not JSON, or not a sweep record of a known schema.
     """
     file = path / RESULTS_FILE if path.is_dir() else path
+    return check(load(file), str(file))
+
+
+def load(file: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        UsageError: no such file, or not JSON.
+    """
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -73,12 +82,11 @@ def read(path: Path) -> dict[str, Any]:
             f"cannot read {file}: {reason}; give a run folder that holds {RESULTS_FILE}"
         ) from error
     try:
-        results = json.loads(text)
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UsageError(
-            f"{file} is not JSON ({error}); run the sweep again to rebuild it"
+            f"{file} is not JSON ({error}); run the command again that wrote it"
         ) from error
-    return check(results, str(file))
 
 
 def check(results: object, name: str = "results") -> dict[str, Any]:

@@ -14,6 +14,7 @@ import compressor
 from compressor.cli import (
     audit,
     bench,
+    compare,
     compress,
     export,
     gate,
@@ -58,6 +59,7 @@ app.command("rank")(rank.rank)
 app.add_typer(submission.app, name="submission", help="Submission packages: write a skeleton.")
 app.command("sweep")(sweep.sweep)
 app.command("report")(report.report)
+app.command("compare")(compare.compare)
 app.command("train")(train.train)
 app.add_typer(recipe.app, name="recipe", help="Training recipes: list, show, copy, check.")
 app.command("reproduce")(reproduce.reproduce)

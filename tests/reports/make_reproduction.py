@@ -34,7 +34,7 @@ def run(line: str, stage: str, seed: int, share: float, clips: int = 100) -> dic
             "macro_accuracy": right / clips,
             "log_loss": 1.5 - share,
             "class_accuracy": by_class,
-            "class_log_loss": {name: 1.5 - share for name in CLASSES},
+            "class_log_loss": dict.fromkeys(CLASSES, 1.5 - share),
             "device_accuracy": {"a": share, "s4": share - 0.1},
             "device_log_loss": {"a": 1.0, "s4": 1.2},
             "confusion": confusion,
