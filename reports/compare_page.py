@@ -308,7 +308,7 @@ def _lines(rows: list[dict[str, Any]], title: str, width: int, *, si: bool) -> A
     forms = [SHAPES[i % len(SHAPES)] for i in range(len(lines))]
     color = alt.Color("line:N", scale=alt.Scale(domain=lines, range=ink), legend=legend)
     shape = alt.Shape("line:N", scale=alt.Scale(domain=lines, range=forms), legend=legend)
-    picked = alt.selection_point(fields=["line"], bind="legend")
+    picked = alt.selection_point(name="picked", fields=["line"], bind="legend")
     faded = alt.condition(picked, alt.value(1), alt.value(0.12))
     base = alt.Chart(alt.Data(values=rows)).encode(x=x)
     points_of = base.mark_point(filled=True, size=65, clip=True).encode(

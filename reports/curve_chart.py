@@ -101,7 +101,7 @@ def _chart(summary: Summary, rows: list[dict[str, Any]], width: int, height: int
     y_scale = alt.Scale(domain=y_domain, nice=False, zero=False)
     y = alt.Y("accuracy:Q", title="accuracy, %", scale=y_scale)
     color, shape, dash = _marks(summary, rows, width)
-    picked = alt.selection_point(fields=["line"], bind="legend")
+    picked = alt.selection_point(name="picked", fields=["line"], bind="legend")
     base = alt.Chart(alt.Data(values=rows)).encode(x=x)
     parts = band + (_dense(dense, x_domain) if dense else [])
     knee = summary.series[0].knee if len(summary.series) == 1 else None

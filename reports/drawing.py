@@ -91,6 +91,7 @@ def fitted(chart: Any, width: int, height: int) -> Any:
 def zoomed(chart: Any) -> Any:
     """Let a reader zoom (wheel with the shift key: the bare wheel scrolls the page) and drag."""
     bound = altair().selection_interval(
+        name="zoom",  # without a name the library numbers them over all charts it has seen
         bind="scales",
         zoom="wheel![event.shiftKey]",
         translate="[mousedown, window:mouseup] > window:mousemove!",
@@ -135,9 +136,11 @@ def draw(chart: Any, name: str, label: str) -> Drawing:
 
 def _inline(svg: str, name: str, label: str) -> str:
     """The renderer's SVG as an element of a page."""
-    # each picture counts its ids from one, but a page has one space of ids
-    svg = re.sub(r'\bid="(\w+)"', rf'id="{name}-\1"', svg)
-    svg = re.sub(r"url\(#(\w+)\)", rf"url(#{name}-\1)", svg)
+    # the renderer counts ids over all it has drawn; a page has one space of ids, and one record
+    # is to give one page
+    for number, found in enumerate(dict.fromkeys(re.findall(r'\bid="(\w+)"', svg)), start=1):
+        svg = svg.replace(f'id="{found}"', f'id="{name}-{number}"')
+        svg = svg.replace(f"url(#{found})", f"url(#{name}-{number})")
     start, end = svg.index("<svg"), svg.index(">", svg.index("<svg"))
     size = re.search(r'width="[\d.]+" height="[\d.]+" viewBox="[^"]+"', svg[start:end])
     if size is None:  # vl-convert has always written them; without them the page cannot scale

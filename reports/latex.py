@@ -66,11 +66,11 @@ def render(results: Mapping[str, Any]) -> str:
 
 
 def table(content: Table, label: str) -> str:
-    """One table.
+    r"""One table.
 
     Args:
         content: its cells.
-        label: for `\\ref`: letters, colons and dashes.
+        label: for `\ref`: letters, colons and dashes.
     """
     spec = "".join("l" if i in content.texts else "r" for i in range(len(content.columns)))
     lines = [

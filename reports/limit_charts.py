@@ -61,7 +61,7 @@ def _bars(rows: list[dict[str, Any]], width: int) -> Any:
         legend=alt.Legend(symbolType="square"),
     )
     base = alt.Chart(alt.Data(values=rows)).encode(y=y, tooltip="tip:N")
-    picked = alt.selection_point(fields=["state"], bind="legend")
+    picked = alt.selection_point(name="picked", fields=["state"], bind="legend")
     bars = base.mark_bar(strokeWidth=1.5).encode(
         x=alt.X("bar:Q", scale=scale, axis=axis),
         color=color,

@@ -76,7 +76,7 @@ def _beside(rows: list[dict[str, Any]], width: int) -> Any:
     kinds = ["ours", "published"]
     color = alt.Color("kind:N", scale=alt.Scale(domain=kinds, range=[PALETTE[0], INK]))
     shape = alt.Shape("kind:N", scale=alt.Scale(domain=kinds, range=["circle", "diamond"]))
-    picked = alt.selection_point(fields=["kind"], bind="legend")
+    picked = alt.selection_point(name="picked", fields=["kind"], bind="legend")
     faded = alt.condition(picked, alt.value(1), alt.value(0.1))
     base = alt.Chart(alt.Data(values=rows)).encode(y=y)
     ours = alt.Chart(alt.Data(values=[row for row in rows if row["kind"] == "ours"]))

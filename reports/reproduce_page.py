@@ -1,4 +1,4 @@
-"""The page of a reproduction: the paper's figures with ours beside them, and the ideas one by one."""
+"""The page of a reproduction: the paper's figures with ours beside, the ideas one by one."""
 
 from __future__ import annotations
 

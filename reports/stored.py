@@ -32,7 +32,7 @@ def read_any(path: Path) -> tuple[Kind, dict[str, Any]]:
 
 
 def kind_of(record: object) -> Kind:
-    """What a record is of; a sweep where nothing says otherwise, whose reader names what is wrong."""
+    """What a record is of; a sweep where nothing says otherwise: its reader names what is wrong."""
     if isinstance(record, Mapping):
         if record.get("schema") == "compressor-gate":
             return "gate"

@@ -92,7 +92,7 @@ def _trade(rows: list[dict[str, Any]], limit: float | None, name: str) -> Any:
     for index in pareto([(row["size"], row["accuracy"]) for row in rows]):
         rows[index]["front"] = True
     best = [row for row in rows if row.get("front")]
-    picked = alt.selection_point(fields=["line"], bind="legend") if legend else None
+    picked = alt.selection_point(name="picked", fields=["line"], bind="legend") if legend else None
     faded = {"opacity": alt.condition(picked, alt.value(1), alt.value(0.12))} if picked else {}
     parts = [] if limit is None else _limit_line(limit_text(limit, name), limit, scale, x_domain[1])
     shown = _without_overlap(rows, limit, x_domain, y_domain, (PAIR - 70, height - 80))

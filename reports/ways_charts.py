@@ -102,7 +102,7 @@ def _by_bytes(rows: list[dict[str, Any]], limit: float | None, width: int) -> An
     )
     color, shape = _marks(rows, narrow=width <= NARROW)
     data = alt.Chart(alt.Data(values=rows)).encode(x=x)
-    picked = alt.selection_point(fields=["type"], bind="legend")
+    picked = alt.selection_point(name="picked", fields=["type"], bind="legend")
     faded = alt.condition(picked, alt.value(1), alt.value(0.1))
     parts = []
     if limit:
