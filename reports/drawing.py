@@ -115,6 +115,7 @@ def draw(chart: Any, name: str, label: str) -> Drawing:
     configured = (
         chart.configure(background="transparent", font=FONT, aria=False, padding=2)
         .configure_view(stroke=None)
+        .configure_mark(aria=False)  # the picture speaks as one: its label, and the table beside it
         .configure_axis(
             **ink,
             **faint,

@@ -7,7 +7,7 @@ runs are constants, accuracies by class and device stand by ratio. `results.json
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from reports.points import Record, evaluation
@@ -39,7 +39,8 @@ def embedded(summary: Summary) -> dict[str, Any]:
 
     Returns:
         `schema`, `run`, `constants` (column -> the value of all runs), `columns`, `rows` (a list a
-        run, in the order of the columns), `levels` (a ratio of a method each, means and spreads).
+        run, in the order of the columns), `classes`, `devices`, and `levels` (a ratio of a method
+        each: means and spreads; by class and device in the order of those lists).
     """
     pick: dict[str, Callable[[Record], Any]] = {name: _plain(name) for name in _PLAIN}
     pick |= {name: _score(*where) for name, where in _SCORES.items()}
@@ -56,7 +57,7 @@ def embedded(summary: Summary) -> dict[str, Any]:
         "constants": {name: value for name, value in constants.items() if value is not None},
         "columns": columns,
         "rows": [list(row) for row in zip(*(table[name] for name in columns), strict=True)],
-        "levels": _levels(summary),
+        **_levels(summary),
     }
 
 
@@ -68,13 +69,19 @@ def _score(part: str, name: str) -> Callable[[Record], Any]:
     return lambda point: evaluation(point, part).get(name)
 
 
-def _levels(summary: Summary) -> list[dict[str, Any]]:
+def _levels(summary: Summary) -> dict[str, Any]:
     found = [("dense", summary.dense)] if summary.dense else []
     found += [(series.label, level) for series in summary.series for level in series.levels]
-    return [{"method": method, **_level(level)} for method, level in found]
+    classes = list(dict.fromkeys(name for _, level in found for name in level.classes))
+    devices = list(dict.fromkeys(name for _, level in found for name in level.devices))
+    return {
+        "classes": classes,
+        "devices": devices,
+        "levels": [{"method": method, **_level(one, classes, devices)} for method, one in found],
+    }
 
 
-def _level(level: Level) -> dict[str, Any]:
+def _level(level: Level, classes: Sequence[str], devices: Sequence[str]) -> dict[str, Any]:
     return {
         "name": level.name,
         "prune_ratio": level.ratio,
@@ -85,8 +92,8 @@ def _level(level: Level) -> dict[str, Any]:
         "accuracy_after": _spread(level.after),
         "macro_accuracy_after": _spread(level.macro),
         "log_loss_after": _spread(level.log_loss),
-        "class_accuracy": _spreads(level.classes),
-        "device_accuracy": _spreads(level.devices),
+        "class_accuracy": _spreads(level.classes, classes),
+        "device_accuracy": _spreads(level.devices, devices),
     }
 
 
@@ -94,9 +101,13 @@ def _spread(value: Spread | None) -> dict[str, Any] | None:
     return None if value is None else {"mean": value.mean, "std": value.sd, "n": value.n}
 
 
-def _spreads(found: Mapping[str, Spread]) -> dict[str, list[float | None]]:
-    """By name: mean and standard deviation, to a millionth: the runs' own stand in results.json."""
-    return {
-        name: [round(value.mean, 6), None if value.sd is None else round(value.sd, 6)]
-        for name, value in found.items()
-    }
+def _spreads(
+    found: Mapping[str, Spread], names: Sequence[str]
+) -> list[tuple[float, float | None] | None]:
+    """Means and standard deviations, to a millionth: the runs' own stand in results.json."""
+    return [
+        (round(value.mean, 6), None if value.sd is None else round(value.sd, 6))
+        if (value := found.get(name))
+        else None
+        for name in names
+    ]

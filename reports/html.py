@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from reports.record import json_for_script
 
-__all__ = ["environment", "page"]
+__all__ = ["environment", "page", "script"]
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -38,9 +38,9 @@ def page(template: str, *, static: bool, data: object, **context: Any) -> str:
     return found.render(
         **context,
         data_json=Markup(json_for_script(data)),
-        script=Markup(_script("page.js")),
+        script=Markup(script("page.js")),
         runtime="" if static else runtime(),
-        loader=Markup(_script("load.js")),
+        loader=Markup(script("load.js")),
         static=static,
     )
 
@@ -58,15 +58,18 @@ def runtime() -> str:
 
     import vl_convert
 
-    bundle: str = vl_convert.javascript_bundle(_script("charts.js"))
+    bundle: str = vl_convert.javascript_bundle(script("charts.js"))
     # in a function of its own: its names are not to meet those of the page
     text = "(()=>{" + bundle + "})()"
     return base64.b64encode(gzip.compress(text.encode("utf-8"), 9, mtime=0)).decode("ascii")
 
 
 @cache
-def _script(name: str) -> str:
-    return (TEMPLATES / name).read_text(encoding="utf-8")
+def script(name: str) -> str:
+    """A script of ours without what only its readers in the repository need."""
+    lines = (TEMPLATES / name).read_text(encoding="utf-8").splitlines()
+    bare = (line.strip() for line in lines)
+    return "\n".join(line for line in bare if line and not line.startswith("//"))
 
 
 @cache

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import Any
 
-import reports
+from reports.html import script
 
 VOID = {"meta", "link", "br", "img", "hr", "input", "base", "embed", "source", "track", "wbr"}
 
@@ -106,8 +105,7 @@ class Page(HTMLParser):
 
 
 FETCHING = ("src", "srcset", "data", "action", "poster", "background", "xlink:href", "ping")
-TEMPLATES = Path(reports.__file__).parent / "templates"
-OURS = {(TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.js", "load.js")}
+OURS = {script(name) for name in ("page.js", "load.js")}
 
 
 def check_nothing_is_fetched(page: Page) -> None:
