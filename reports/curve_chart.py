@@ -18,8 +18,9 @@ from reports.drawing import (
     draw,
     fitted,
     one_line,
+    zoomed,
 )
-from reports.formats import percent_value
+from reports.formats import percent, percent_value, plural
 from reports.formats import ratio as ratio_text
 from reports.spread import Spread
 from reports.summary import Summary
@@ -69,6 +70,8 @@ def _rows(summary: Summary) -> list[dict[str, Any]]:
                         "method": label,
                         "stage": stage,
                         "line": f"{label}, {stage}" if many else stage,
+                        "tip": f"{label} {level.name}, {stage}\n{percent(value)}"
+                        + (f"\n{plural(value.n, 'run')}" if value.n > 1 else ""),
                     }
                 )
     return rows
@@ -98,21 +101,33 @@ def _chart(summary: Summary, rows: list[dict[str, Any]], width: int, height: int
     y_scale = alt.Scale(domain=y_domain, nice=False, zero=False)
     y = alt.Y("accuracy:Q", title="accuracy, %", scale=y_scale)
     color, shape, dash = _marks(summary, rows, width)
+    picked = alt.selection_point(name="picked", fields=["line"], bind="legend")
     base = alt.Chart(alt.Data(values=rows)).encode(x=x)
     parts = band + (_dense(dense, x_domain) if dense else [])
     knee = summary.series[0].knee if len(summary.series) == 1 else None
     if knee and knee.ratio is not None:
         parts += _knee(knee.ratio, x_domain, y_domain)
     if any(row["high"] > row["low"] for row in rows):
-        bar = {"color": color, "opacity": alt.value(0.75)}
-        parts.append(base.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q", **bar))
+        bar = {
+            "color": color,
+            "opacity": alt.condition(picked, alt.value(0.75), alt.value(0.1)),
+        }
+        rule = base.mark_rule(strokeWidth=1.5, clip=True)
+        parts.append(rule.encode(y="low:Q", y2="high:Q", **bar))
+        few = len({row["line"] for row in rows}) <= 4
         parts += [
-            base.mark_tick(thickness=1.5, size=9).encode(y=f"{end}:Q", **bar)
-            for end in ("low", "high")
+            base.mark_tick(thickness=1.5, size=9, clip=True).encode(y=f"{end}:Q", **bar)
+            for end in (("low", "high") if few else ())
         ]
+    faded = alt.condition(picked, alt.value(1), alt.value(0.12))
+    points = base.mark_point(filled=True, size=70, clip=True).encode(
+        y=y, color=color, shape=shape, opacity=faded, tooltip="tip:N"
+    )
     parts += [
-        base.mark_line(strokeWidth=2).encode(y=y, color=color, strokeDash=dash),
-        base.mark_point(filled=True, size=70, opacity=1).encode(y=y, color=color, shape=shape),
+        base.mark_line(strokeWidth=2, clip=True).encode(
+            y=y, color=color, strokeDash=dash, opacity=faded
+        ),
+        zoomed(points.add_params(picked)),
     ]
     return fitted(alt.layer(*parts), width, height)
 
@@ -179,11 +194,11 @@ def _dense(dense: Spread, x_domain: Sequence[float]) -> list[Any]:
     row |= {"low": 100 * (dense.mean - sd), "high": 100 * (dense.mean + sd)}
     chart = alt.Chart(alt.Data(values=[row]))
     line = chart.mark_rule(color=INK, strokeDash=[2, 3], strokeWidth=1.5)
-    name = chart.mark_text(align="left", dx=6, dy=-6, baseline="middle", lineBreak="\n")
+    name = chart.mark_text(align="left", dx=6, dy=-6, baseline="middle", lineBreak="\n", clip=False)
     text = alt.value(f"dense\n{percent_value(dense.mean)} %")
     parts = [
         line.encode(x="start:Q", x2="end:Q", y="level:Q"),
-        name.encode(x="end:Q", y="level:Q", text=text),
+        name.encode(x=alt.value("width"), y="level:Q", text=text),
     ]
     if sd:
         band = chart.mark_rect(color=INK, opacity=0.07)

@@ -6,7 +6,9 @@ and its ink is `currentColor`, so that it follows a dark page without any style 
 
 from __future__ import annotations
 
+import json
 import re
+import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from functools import cache
 from html import escape
@@ -15,14 +17,17 @@ from typing import Any
 __all__ = [
     "INK",
     "NARROW",
+    "PAIR",
     "PALETTE",
     "SHAPES",
     "WIDE",
     "Chart",
+    "Drawing",
     "altair",
     "draw",
     "fitted",
     "one_line",
+    "zoomed",
 ]
 
 INK = "#010101"  # replaced by currentColor after drawing: Altair takes only real colours
@@ -30,6 +35,20 @@ PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # 
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
 FONT = "Helvetica, Arial, sans-serif"
 WIDE, NARROW = 1040, 344  # px: the page's column, and a phone of 390 px less its margins
+PAIR = 400  # px: two beside each other, and little enough to shrink to a phone and stay readable
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """One picture: as it reads without scripts, and as a browser draws it again.
+
+    Attributes:
+        svg: SVG with presentation attributes only.
+        spec: the Vega specification it was drawn from, as JSON.
+    """
+
+    svg: str
+    spec: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +56,12 @@ class Chart:
     """A drawn chart.
 
     Attributes:
-        wide: SVG for a desktop page.
-        narrow: the same for a phone.
+        wide: for a desktop page.
+        narrow: the same for a phone; None where the one picture is small enough for both.
     """
 
-    wide: str
-    narrow: str
+    wide: Drawing
+    narrow: Drawing | None = None
 
 
 @cache
@@ -59,7 +78,8 @@ def one_line(text: str) -> str:
     Names stand in charts as data and in the domains of scales only. They must never stand in a
     sort order or a label expression: those are code.
     """
-    return re.sub(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text).strip()
+    text = re.sub(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text).strip()
+    return re.sub(r"[\ud800-\udfff\ufffe\uffff]", "\ufffd", text)  # not allowed in SVG
 
 
 def fitted(chart: Any, width: int, height: int) -> Any:
@@ -68,7 +88,19 @@ def fitted(chart: Any, width: int, height: int) -> Any:
     return chart.properties(width=width, height=height, autosize=size)
 
 
-def draw(chart: Any, name: str, label: str) -> str:
+def zoomed(chart: Any) -> Any:
+    """Let a reader zoom (wheel with the shift key: the bare wheel scrolls the page) and drag."""
+    bound = altair().selection_interval(
+        name="zoom",  # without a name the library numbers them over all charts it has seen
+        bind="scales",
+        zoom="wheel![event.shiftKey]",
+        translate="[mousedown, window:mouseup] > window:mousemove!",
+        clear="dblclick",
+    )
+    return chart.add_params(bound)
+
+
+def draw(chart: Any, name: str, label: str) -> Drawing:
     """Render a chart and make it fit for inlining in a page.
 
     Args:
@@ -83,6 +115,7 @@ def draw(chart: Any, name: str, label: str) -> str:
     configured = (
         chart.configure(background="transparent", font=FONT, aria=False, padding=2)
         .configure_view(stroke=None)
+        .configure_mark(aria=False)  # the picture speaks as one: its label, and the table beside it
         .configure_axis(
             **ink,
             **faint,
@@ -95,31 +128,68 @@ def draw(chart: Any, name: str, label: str) -> str:
         .configure_text(color=INK, fontSize=12, font=FONT)
     )
     # our own charts are checked by the tests; checking each again takes most of the time
-    svg: str = vl_convert.vegalite_to_svg(configured.to_dict(validate=False))
-    svg = svg.replace(f'"{INK}"', '"currentColor"')
-    # each picture counts its ids from one, but a page has one space of ids
-    svg = re.sub(r'\bid="(\w+)"', rf'id="{name}-\1"', svg)
-    svg = re.sub(r"url\(#(\w+)\)", rf"url(#{name}-\1)", svg)
+    spec = vl_convert.vegalite_to_vega(configured.to_dict(validate=False))
+    text = json.dumps(spec, ensure_ascii=False, separators=(",", ":"))
+    text = text.replace(f'"{INK}"', '"currentColor"')
+    svg: str = vl_convert.vega_to_svg(json.loads(text))
+    return Drawing(_inline(svg, name, label), text)
+
+
+def _inline(svg: str, name: str, label: str) -> str:
+    """The renderer's SVG as an element of a page."""
+    # the renderer counts ids over all it has drawn; a page has one space of ids, and one record
+    # is to give one page
+    for number, found in enumerate(dict.fromkeys(re.findall(r'\bid="(\w+)"', svg)), start=1):
+        svg = svg.replace(f'id="{found}"', f'id="{name}-{number}"')
+        svg = svg.replace(f"url(#{found})", f"url(#{name}-{number})")
     start, end = svg.index("<svg"), svg.index(">", svg.index("<svg"))
     size = re.search(r'width="[\d.]+" height="[\d.]+" viewBox="[^"]+"', svg[start:end])
     if size is None:  # vl-convert has always written them; without them the page cannot scale
         raise ValueError("the drawn SVG has no size")
-    body = re.sub(r"<[^>]*>", _lean, svg[end + 1 :])  # text has no bare "<" or ">" in it
+    root = ET.fromstring("<svg>" + svg[end + 1 :])
+    _hoist(root)
+    body = "".join(ET.tostring(child, encoding="unicode") for child in root).replace(" />", "/>")
     # no namespaces: the parser of a page knows them, and so the page holds no address at all
     spoken = escape(one_line(label), quote=True)
-    head = f'<svg class="chart" role="img" aria-label="{spoken}" {size[0]} font-family="{FONT}">'
-    return head + body
+    return (
+        f'<svg class="chart" role="img" aria-label="{spoken}" {size[0]} font-family="{FONT}">'
+        f"{body}</svg>"
+    )
 
 
-# what the renderer writes although it is the default, inherited from the root, or for scripts
-_NEEDLESS = re.compile(
-    rf' (?:class|pointer-events|role|aria-[a-z]+)="[^"]*"| opacity="1"| font-family="{FONT}"'
-)
-_EMPTY = re.compile(r'<path (?:d="M0,0h0v0h0Z"|d="")[^>]*>')
-_LONG = re.compile(r"(\d+\.\d\d)\d+")
+# what the renderer writes for scripts, although it is the default, or inherited from the root
+_NEEDLESS = frozenset({"class", "pointer-events", "role", "cursor"})
+_DEFAULTS = {"opacity": "1", "font-family": FONT, "transform": "translate(0,0)"}
+_INHERITED = ("fill", "fill-opacity", "font-size", "font-weight", "stroke", "stroke-dasharray")
+_INHERITED += ("stroke-opacity", "stroke-width", "text-anchor")
+_LONG = re.compile(r"(\.\d)\d+")  # a tenth of a pixel is enough
+_EMPTY = ("", "M0,0h0v0h0Z")
 
 
-def _lean(tag: re.Match[str]) -> str:
-    """A tag without needless attributes and digits below a hundredth of a pixel."""
-    text = _LONG.sub(r"\1", _NEEDLESS.sub("", tag[0]))
-    return "" if _EMPTY.fullmatch(text) else text
+def _hoist(node: ET.Element) -> None:
+    """Half the size, the same picture: what all children share goes to their group."""
+    for child in list(node):
+        _hoist(child)
+        for key, value in list(child.attrib.items()):
+            default = _DEFAULTS.get(key) == value or (key in ("x2", "y2") and value == "0")
+            if key in _NEEDLESS or key.startswith("aria-") or default:
+                del child.attrib[key]
+            elif key in ("d", "transform", "x", "y", "x2", "y2", "width", "height"):
+                child.set(key, _LONG.sub(r"\1", value))
+        unseen = child.tag == "path" and child.get("d", "") in _EMPTY
+        hollow = child.tag == "path" and "fill" not in child.attrib and "stroke" not in child.attrib
+        empty = child.tag in ("g", "text") and len(child) == 0 and not child.text
+        # a path without ink under the renderer's fill="none" is for the pointer only
+        if unseen or empty or (hollow and node.tag == "g"):
+            node.remove(child)
+    for place, child in reversed(list(enumerate(node))):
+        if child.tag == "g" and not child.attrib:
+            node[place : place + 1] = list(child)
+    if node.tag != "g" or len(node) < 2:
+        return
+    for key in _INHERITED:
+        values = {child.get(key) for child in node}
+        if len(values) == 1 and None not in values and key not in node.attrib:
+            node.set(key, values.pop() or "")
+            for child in node:
+                del child.attrib[key]

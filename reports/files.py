@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from pathlib import Path
 
-__all__ = ["write_text"]
+__all__ = ["file_stem", "write_text"]
 
 
 def write_text(path: Path, text: str) -> Path:
@@ -33,3 +34,8 @@ def write_text(path: Path, text: str) -> Path:
         Path(temporary).unlink(missing_ok=True)
         raise
     return path
+
+
+def file_stem(title: str) -> str:
+    """A title as the begin of file names: letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:60] or "report"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from reports.spread import Spread
 
 __all__ = [
+    "NONE",
     "against_dense",
     "average",
     "capital",

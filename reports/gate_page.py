@@ -1,20 +1,35 @@
-"""A gate record as one HTML file: no script, no request, readable without styles."""
+"""A gate record as one HTML file: no request, readable without scripts and styles."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
 from reports import gate_words as words
+from reports.drawing import Chart
+from reports.figures import Figure
+from reports.formats import percent_value
 from reports.gate_words import LEVEL_WORDS, STATUS_WORDS, checked, where
-from reports.html import environment
+from reports.html import page
 from reports.tables import Table
 
 __all__ = ["to_html"]
 
 
-def to_html(record: Mapping[str, Any]) -> str:
-    """Writes the page."""
+CAPTION = "Share of each limit that is used; the line is the limit."
+
+
+def to_html(record: Mapping[str, Any], *, static: bool = False) -> str:
+    """Writes the page.
+
+    Args:
+        record: of the gate.
+        static: leave out what makes the charts answer to the pointer.
+
+    Raises:
+        UsageError: not a gate record.
+    """
     shown = checked(record)
     findings = [
         {
@@ -34,20 +49,53 @@ def to_html(record: Mapping[str, Any]) -> str:
         frozenset({0, 1, 2}),
     )
     status = shown["status"]
-    return (
-        environment()
-        .get_template("gate.html.j2")
-        .render(
-            title=f"compressor gate: {STATUS_WORDS[status]}",
-            badge=STATUS_WORDS[status],
-            status=status,
-            headline=words.headline(shown),
-            findings=findings,
-            figures=words.check_table(shown),
-            checks=checks,
-            files=words.file_table(shown),
-            facts=list(words.facts(shown)),
-            tool=shown["tool"],
-        )
-        + "\n"
+    bars = _bars(shown)
+    static = static or bars is None  # nothing to bring to life
+    return page(
+        "gate.html.j2",
+        static=static,
+        data=shown,
+        title=f"compressor gate: {STATUS_WORDS[status]}",
+        name="gate",
+        badge=STATUS_WORDS[status],
+        status=status,
+        headline=words.headline(shown),
+        findings=findings,
+        limits=Figure(bars, CAPTION, static) if bars else None,
+        figures=words.check_table(shown),
+        checks=checks,
+        files=words.file_table(shown),
+        facts=list(words.facts(shown)),
+        tool=shown["tool"],
     )
+
+
+def _bars(record: Mapping[str, Any]) -> Chart | None:
+    """The chart of the limits; none in an installation without the drawing libraries."""
+    if find_spec("altair") is None or find_spec("vl_convert") is None:
+        return None  # the gate's minimal installation; the table has the same figures
+    from reports.limit_charts import limit_bars
+
+    return limit_bars(_limits(record), CAPTION, "limits")
+
+
+def _limits(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Bars of the checks that hold a figure against a largest value."""
+    rows = []
+    several = len({check["subject"] for check in record["checks"]}) > 1
+    for check in record["checks"]:
+        value, limit = check["value"], check["limit"]
+        numbers = all(isinstance(one, (int, float)) for one in (value, limit))
+        if not check["id"].startswith(("limit-", "own-")) or not numbers or not limit:
+            continue
+        name = f"{check['name']} of {check['subject']}" if several else check["name"]
+        rows.append(
+            {
+                "name": name,
+                "used": value / limit,
+                "over": value > limit,
+                "text": f"{percent_value(value / limit, 0)} %",
+                "tip": f"{name}\n{words.number(value)} of {words.number(limit)} {check['unit']}",
+            }
+        )
+    return rows

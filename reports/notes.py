@@ -69,8 +69,29 @@ def counting(summary: Summary) -> list[Fact]:
         ),
         Fact("MACs", _macs(summary)),
     ]
+    facts.append(Fact("Not counted", _not_counted(summary)))
     facts += _limits(summary)
     return facts
+
+
+def _not_counted(summary: Summary) -> str:
+    """What the audits of the networks left out, as the records have it."""
+    done = [point for point in summary.points if point["status"] == "ok"]
+    stated = [point for point in done if point.get("audit_status")]
+    always = (
+        "Feature extraction is in no count: MACs are those of the network. Scales and zero points "
+        "of integer networks and BatchNorm's running statistics are not parameters."
+    )
+    if not stated:
+        return f"{always} Whether the count left operators out is not recorded in this run."
+    left: dict[str, int] = {}
+    for point in stated:
+        for name in dict.fromkeys(map(str, point.get("uncounted") or ())):
+            left[name] = left.get(name, 0) + 1
+    if not left:
+        return f"{always} No operator of {plural(len(stated), 'audited network')} was left out."
+    names = joined([f"{name} ({plural(number, 'network')})" for name, number in left.items()])
+    return f"{always} Left out for want of a counting rule: {names}; those MACs are too low."
 
 
 def _macs(summary: Summary) -> str:

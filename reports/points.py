@@ -12,8 +12,10 @@ __all__ = [
     "baselines_of",
     "by_name",
     "change",
+    "confusion_of",
     "evaluation",
     "kept_channels",
+    "layer_costs",
     "quantize_of",
     "same_run",
     "to_float",
@@ -96,3 +98,30 @@ def _in_order(layer: str, parts: Sequence[str]) -> tuple[int, list[tuple[int, st
     """Sort key: the network's parts as the record has them, inside a part by number and name."""
     names = layer.split(".")
     return parts.index(names[0]), [(int(p), "") if p.isdecimal() else (-1, p) for p in names]
+
+
+def layer_costs(points: Sequence[Record]) -> dict[str, tuple[float, float]]:
+    """By layer: mean parameters and MACs over the runs, in the order of the record."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for point in points:
+        layers = point.get("layers")
+        for name, pair in (layers if isinstance(layers, Mapping) else {}).items():
+            if isinstance(pair, Sequence) and len(pair) == 2:
+                found.setdefault(str(name), []).append((float(pair[0]), float(pair[1])))
+    return {
+        name: (sum(p for p, _ in pairs) / len(pairs), sum(m for _, m in pairs) / len(pairs))
+        for name, pairs in found.items()
+    }
+
+
+def confusion_of(points: Sequence[Record], classes: int) -> tuple[tuple[int, ...], ...]:
+    """Counts over all runs, row = true class, column = said class; () where a run has none."""
+    total = [[0] * classes for _ in range(classes)]
+    for point in points:
+        rows = evaluation(point, "after_finetune").get("confusion")
+        if not isinstance(rows, Sequence) or [len(row) for row in rows] != [classes] * classes:
+            return ()
+        for mine, row in zip(total, rows, strict=True):
+            for place, value in enumerate(row):
+                mine[place] += int(value)
+    return tuple(tuple(row) for row in total) if any(map(any, total)) else ()

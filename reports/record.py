@@ -11,15 +11,10 @@ from typing import Any
 
 from compressor.errors import UsageError
 
-__all__ = ["SCHEMA", "DataFacts", "check", "data_facts", "embedded", "json_for_script", "read"]
+__all__ = ["SCHEMA", "DataFacts", "check", "data_facts", "json_for_script", "load", "read"]
 
 SCHEMA = 1
 RESULTS_FILE = "results.json"
-
-# per epoch or per pair of classes: they would make up most of a page, and stand in results.json
-_LEFT_OUT = frozenset(
-    {"confusion", "finetune_settings", "history", "kept_channels", "provenance", "train_settings"}
-)
 
 _SAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
@@ -70,6 +65,15 @@ def read(path: Path) -> dict[str, Any]:
         UsageError: no such file, not JSON, or not a sweep record of a known schema.
     """
     file = path / RESULTS_FILE if path.is_dir() else path
+    return check(load(file), str(file))
+
+
+def load(file: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        UsageError: no such file, or not JSON.
+    """
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -78,12 +82,11 @@ def read(path: Path) -> dict[str, Any]:
             f"cannot read {file}: {reason}; give a run folder that holds {RESULTS_FILE}"
         ) from error
     try:
-        results = json.loads(text)
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UsageError(
-            f"{file} is not JSON ({error}); run the sweep again to rebuild it"
+            f"{file} is not JSON ({error}); run the command again that wrote it"
         ) from error
-    return check(results, str(file))
 
 
 def check(results: object, name: str = "results") -> dict[str, Any]:
@@ -187,37 +190,6 @@ def _number(value: object) -> float | None:
 def _whole(value: object) -> int | None:
     number = _number(value)
     return None if number is None else round(number)
-
-
-def embedded(results: Mapping[str, Any]) -> dict[str, Any]:
-    """The record as the page carries it: everything but what is long and in `results.json` anyway.
-
-    Left out of each point: per-epoch history, confusion matrices, kept channels, settings and
-    provenance (the run's own stand in `run`), the dense evaluation of pruned points but for its
-    figures (it is the dense point's own), accuracies by class and device before fine-tuning, and
-    the checks of each year's verdict (the status stays).
-    """
-    points = []
-    for point in results["points"]:
-        slim = {key: _slim(value) for key, value in point.items() if key not in _LEFT_OUT}
-        for key in ("before_finetune", "dense", "float"):
-            part = slim.get(key)
-            if isinstance(part, Mapping):
-                slim[key] = {k: v for k, v in part.items() if not isinstance(v, Mapping)}
-        points.append(slim)
-    return {"schema": results["schema"], "run": results["run"], "points": points}
-
-
-def _slim(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {
-            key: _slim(item)
-            for key, item in value.items()
-            if key not in _LEFT_OUT and key != "checks"
-        }
-    if isinstance(value, (list, tuple)):
-        return [_slim(item) for item in value]
-    return value
 
 
 def json_for_script(value: object) -> str:

@@ -29,7 +29,7 @@ from reports.spread import Spread, spread
 from reports.tables import Table
 from reports.verdict import Fact
 
-__all__ = ["checked", "facts", "heading", "long_rows", "tables"]
+__all__ = ["checked", "facts", "heading", "long_rows", "ours_of", "paired", "score_of", "tables"]
 
 SCHEMA = 1
 MAIN = "recipe"
@@ -159,7 +159,7 @@ def _where(record: Mapping[str, Any]) -> str:
     return f"{data['title']}{synthetic}, {data['split']}{budget}, {many}"
 
 
-def _ours(record: Mapping[str, Any], of: str) -> Sequence[Row]:
+def ours_of(record: Mapping[str, Any], of: str) -> Sequence[Row]:
     """Our runs that stand beside a published line; none where they were not made."""
     if not of:
         return ()
@@ -170,7 +170,8 @@ def _ours(record: Mapping[str, Any], of: str) -> Sequence[Row]:
     return found
 
 
-def _score(runs: Sequence[Row], name: str) -> Spread | None:
+def score_of(runs: Sequence[Row], name: str) -> Spread | None:
+    """Mean and spread of a figure over the seeds."""
     return spread(one["evaluation"][name] for one in runs)
 
 
@@ -191,7 +192,7 @@ def _paper(record: Mapping[str, Any]) -> Table:
     )  # fmt: skip
     rows = []
     for row in lines:
-        runs = _ours(record, row["of"])
+        runs = ours_of(record, row["of"])
         accuracy, loss = row.get("accuracy"), row.get("log_loss")
         rows.append(
             (
@@ -204,9 +205,9 @@ def _paper(record: Mapping[str, Any]) -> Table:
                 row.get("macs") or NONE,
                 average(spread(one["macs_official"] for one in runs)),
                 NONE if accuracy is None else f"{accuracy:g}",
-                percent(_score(runs, "macro_accuracy"), unit=False),
+                percent(score_of(runs, "macro_accuracy"), unit=False),
                 NONE if loss is None else f"{loss:.3f}",
-                decimal(_score(runs, "log_loss")),
+                decimal(score_of(runs, "log_loss")),
                 row["source"] or NONE,
             )
         )
@@ -228,7 +229,7 @@ def _without_empty(table: Table) -> Table:
     )
 
 
-def _paired(
+def paired(
     ours: Sequence[Row], others: Sequence[Row], name: str
 ) -> tuple[Spread | None, list[float]]:
     """Differences other - ours of the seeds that both have."""
@@ -249,15 +250,15 @@ def _ablation(record: Mapping[str, Any]) -> Table:
             if stage not in (line["compare"] or ["dense"]):
                 continue
             ours = record["lines"][MAIN]["stages"].get(stage, ())
-            change, single = _paired(ours, runs, "macro_accuracy")
-            loss, _ = _paired(ours, runs, "log_loss")
+            change, single = paired(ours, runs, "macro_accuracy")
+            loss, _ = paired(ours, runs, "log_loss")
             rows.append(
                 (
                     name,
                     line["about"],
                     stage,
-                    percent(_score(ours, "macro_accuracy"), unit=False),
-                    percent(_score(runs, "macro_accuracy"), unit=False),
+                    percent(score_of(ours, "macro_accuracy"), unit=False),
+                    percent(score_of(runs, "macro_accuracy"), unit=False),
                     points(change, unit=False),
                     _signed_loss(loss),
                     f"{sum(one < 0 for one in single)} of {len(single)}",
@@ -291,7 +292,7 @@ def _by(record: Mapping[str, Any], group: str) -> Table:
     ]
     stages = list(dict.fromkeys(one["of"] for one in published)) or ["dense"]
     columns = [group]
-    runs_of = {stage: _ours(record, stage) for stage in stages}
+    runs_of = {stage: ours_of(record, stage) for stage in stages}
     cells: dict[str, list[str]] = {
         name: [name]
         for runs in runs_of.values()

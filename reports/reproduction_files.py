@@ -1,4 +1,4 @@
-"""A reproduction as Markdown, CSV and a page: the same tables of the same record."""
+"""A reproduction as Markdown and CSV: the same tables of the same record as its page."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from reports.files import write_text
-from reports.html import environment
 from reports.markdown import escape, table
 from reports.reproduction import facts, heading, long_rows, tables
 
-__all__ = ["HEADINGS", "csv_text", "markdown", "page", "write_all"]
+__all__ = ["HEADINGS", "csv_text", "markdown", "write_all"]
 
 HEADINGS = {
     "paper": "Beside the paper",
@@ -53,29 +52,10 @@ def csv_text(record: Mapping[str, Any]) -> str:
     return stream.getvalue()
 
 
-def page(record: Mapping[str, Any]) -> str:
-    """One HTML file: no script, no request.
-
-    Raises:
-        UsageError: not a record of a reproduction.
-    """
-    return (
-        environment()
-        .get_template("reproduction.html.j2")
-        .render(
-            title=heading(record),
-            synthetic=SYNTHETIC if record["data"]["synthetic"] else "",
-            tables=tables(record),
-            headings=HEADINGS,
-            facts=facts(record),
-            tool=record["provenance"]["versions"].get("compressor", ""),
-        )
-        + "\n"
-    )
-
-
 def write_all(record: Mapping[str, Any], folder: Path) -> Path:
     """Write `table.md`, `results.csv` and `report.html` into a run folder; returns the page."""
+    from reports.reproduce_page import render  # it draws charts: only who writes a page pays
+
     write_text(folder / "table.md", markdown(record))
     write_text(folder / "results.csv", csv_text(record))
-    return write_text(folder / "report.html", page(record))
+    return write_text(folder / "report.html", render(record))

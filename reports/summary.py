@@ -16,8 +16,10 @@ from reports.points import (
     baselines_of,
     by_name,
     change,
+    confusion_of,
     evaluation,
     kept_channels,
+    layer_costs,
     quantize_of,
     same_run,
     to_float,
@@ -70,6 +72,8 @@ class Level:
         devices: accuracy by device, after fine-tuning.
         kept: by layer, mean number of kept channels and their total.
         to_float: accuracy minus that of the float32 network it was made from; None for float32.
+        layers: by layer, mean parameters and MACs; empty in older records.
+        points: the finished runs.
     """
 
     ratio: float | None
@@ -88,6 +92,12 @@ class Level:
     devices: Mapping[str, Spread]
     kept: Mapping[str, tuple[float, int]]
     to_float: Spread | None = None
+    layers: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    points: tuple[Record, ...] = field(default=(), repr=False)
+
+    def confusion(self, classes: int) -> tuple[tuple[int, ...], ...]:
+        """Counts over its runs, row = true class, column = said class; () where there are none."""
+        return confusion_of(self.points, classes)
 
     @property
     def name(self) -> str:
@@ -180,6 +190,16 @@ class Summary:
     failed: tuple[Record, ...]
     points: tuple[Record, ...] = field(repr=False)
     ways: tuple[Way, ...] = ()
+
+    @property
+    def chosen(self) -> tuple[Series, Level] | None:
+        """The network the page looks at closely: the best that fits, else a knee, else the last."""
+        best = [(s, s.best) for s in self.series if s.best and s.best.after]
+        if best:
+            return max(best, key=lambda pair: pair[1].after.mean if pair[1].after else 0.0)
+        for series in self.series:
+            return series, series.knee or series.levels[-1]
+        return None
 
     @property
     def levels(self) -> tuple[Level, ...]:
@@ -395,4 +415,6 @@ def _level(
         devices=by_name(done, "device_accuracy"),
         kept=kept_channels(done),
         to_float=spread(to_float(point) for point in done),
+        layers=layer_costs(done),
+        points=tuple(done),
     )

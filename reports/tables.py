@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,17 +14,16 @@ from reports.formats import (
     count,
     counted,
     decimal,
-    duration,
     percent,
     percent_value,
     plural,
     points,
     signed,
 )
-from reports.points import evaluation
+from reports.points import evaluation, quantize_of
 from reports.record import DataFacts
 from reports.spread import Spread
-from reports.summary import Level, Series, Summary
+from reports.summary import TYPE_NAMES, Level, Series, Summary
 
 __all__ = ["Table", "sweep_tables", "verdict_cell"]
 
@@ -39,6 +39,7 @@ class Table:
         texts: indices of columns that hold words and are set flush left.
         shades: by cell, 0 to 9 for a tint that repeats the number, or None; empty for no tints.
         row_marks: by row, a class name such as "knee", or "".
+        what: two words for buttons: "all runs"; "" for the name of its place in the page.
     """
 
     caption: str
@@ -47,6 +48,7 @@ class Table:
     texts: frozenset[int] = frozenset({0})
     shades: tuple[tuple[int | None, ...], ...] = ()
     row_marks: tuple[str, ...] = ()
+    what: str = ""
 
 
 def sweep_tables(summary: Summary) -> dict[str, Table | None]:
@@ -104,7 +106,9 @@ def _where(summary: Summary) -> str:
 
 
 def _main(summary: Summary) -> Table:
-    rows, marks = [], []
+    from reports.pareto import front_words  # it needs the charts' names, and they need nothing here
+
+    rows, marks, fronts = [], [], front_words(summary)
     for name, level, series in _named_levels(summary):
         size = level.sizes
         knee = " (knee)" if series and level is series.knee else ""
@@ -122,12 +126,14 @@ def _main(summary: Summary) -> Table:
                 points(level.change, unit=False) if series else NONE,
                 decimal(level.log_loss),
                 verdict_cell(level.budget),
+                fronts.get(id(level), ""),
             )
         )
         marks.append(_mark(level, series))
     return Table(
         caption=f"Means over the runs of each ratio on {_where(summary)}. Accuracy in %, change "
-        "against dense in points, log loss in nats.",
+        "against dense in points, log loss in nats. Pareto front: no other network here is as "
+        "small (bytes in float16, MACs) and as accurate.",
         columns=(
             "ratio",
             "parameters",
@@ -141,9 +147,10 @@ def _main(summary: Summary) -> Table:
             "change",
             "log loss",
             summary.budget.name if summary.budget.limits else "limit",
+            "Pareto front",
         ),
         rows=tuple(rows),
-        texts=frozenset({0, 11}),
+        texts=frozenset({0, 11, 12}),
         row_marks=tuple(marks),
     )
 
@@ -296,43 +303,45 @@ def _channels(kept: float) -> str:
 
 
 def _runs(summary: Summary) -> Table:
-    rows = []
-    for point in summary.points:
-        before, after = evaluation(point, "before_finetune"), evaluation(point, "after_finetune")
-        seconds = point.get("seconds")
-        loss = after.get("log_loss")
-        rows.append(
-            (
-                str(point.get("id", NONE)),
-                _plain(point.get("prune_ratio")),
-                _plain(point.get("fold")),
-                _plain(point.get("seed")),
-                count(point.get("params")),
-                percent_value(before.get("accuracy"), 2),
-                percent_value(after.get("accuracy"), 2),
-                NONE if not isinstance(loss, (int, float)) else f"{loss:.4f}",
-                duration(seconds) if isinstance(seconds, (int, float)) else NONE,
-                str(point["status"]),
-            )
-        )
+    columns: dict[str, list[str]] = {
+        "run": [str(point.get("id", NONE)) for point in summary.points],
+        "type": [
+            TYPE_NAMES.get(quantize_of(point), quantize_of(point)) for point in summary.points
+        ],
+    }
+    for title, key in (("ratio", "prune_ratio"), ("fold", "fold"), ("seed", "seed")):
+        columns[title] = [_plain(point.get(key)) for point in summary.points]
+    for title, key in (("parameters", "params"), ("official MACs", "macs_official")):
+        columns[title] = [count(point.get(key)) for point in summary.points]
+    for title, key in (("before", "before_finetune"), ("after", "after_finetune")):
+        found = [evaluation(point, key).get("accuracy") for point in summary.points]
+        columns[f"accuracy {title}"] = [percent_value(value, 2) for value in found]
+    losses = [evaluation(point, "after_finetune").get("log_loss") for point in summary.points]
+    columns["log loss"] = [_digits(value, 4) for value in losses]
+    columns["seconds"] = [_digits(point.get("seconds"), 1) for point in summary.points]
+    columns["status"] = [str(point["status"]) for point in summary.points]
+    # what is the same in every run stands in the provenance, not five hundred times
+    dull = [t for t in ("type", "fold", "seed", "status") if len(set(columns[t])) < 2]
+    columns = {title: cells for title, cells in columns.items() if title not in dull}
+    if set(columns["official MACs"]) == {NONE}:
+        del columns["official MACs"]
+    titles = tuple(columns)
+    rows = tuple(zip(*columns.values(), strict=True))
     return Table(
         caption=f"{plural(len(rows), 'run')} on {_where(summary)}, one line each; accuracy in %.",
-        columns=(
-            "run",
-            "ratio",
-            "fold",
-            "seed",
-            "parameters",
-            "accuracy before",
-            "accuracy after",
-            "log loss",
-            "time",
-            "status",
+        columns=titles,
+        rows=rows,
+        texts=frozenset(i for i, t in enumerate(titles) if t in ("run", "type", "status")),
+        row_marks=tuple(
+            "failed" if point["status"] == "failed" else "" for point in summary.points
         ),
-        rows=tuple(rows),
-        texts=frozenset({0, 9}),
-        row_marks=tuple("failed" if row[-1] == "failed" else "" for row in rows),
+        what="all runs",
     )
+
+
+def _digits(value: Any, digits: int) -> str:
+    number = isinstance(value, (int, float)) and math.isfinite(value)
+    return f"{value:.{digits}f}" if number else NONE
 
 
 def _plain(value: Any) -> str:

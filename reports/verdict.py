@@ -74,6 +74,7 @@ def verdict(summary: Summary) -> Verdict:
         facts.append(Fact(f"Knee{end}", _knee_words(summary, series)))
         if series.best:
             facts.append(Fact(f"Best that fits{end}", _best_words(summary, series.best)))
+    facts = _margin(summary) + facts
     if not summary.series:
         facts.append(Fact("Budget", _dense_fits(summary)))
         if summary.dense and summary.dense.after:
@@ -102,6 +103,22 @@ def verdict(summary: Summary) -> Verdict:
         )
     facts.append(Fact("Data", data_words(summary)))
     return Verdict(_status(summary), headline, tuple(facts))
+
+
+def _margin(summary: Summary) -> list[Fact]:
+    """The room of the best network that fits, or what the nearest one is over."""
+    best = [(s, s.best) for s in summary.series if s.best and s.best.after]
+    if best:
+        series, level = max(best, key=lambda pair: pair[1].after.mean if pair[1].after else 0.0)
+        where = f"{series.label} at {level.words}" if len(summary.series) > 1 else level.words
+        return [Fact("Margin", f"{capital(where)}, the best that fits, leaves {_room(level)}.")]
+    judged = [(s, lv) for s in summary.series for lv in s.levels if lv.budget.status == "fail"]
+    if not judged or not summary.budget.limits:
+        return []
+    series, level = min(judged, key=lambda pair: _excess(pair[1]))
+    where = f"{series.label} at {level.words}" if len(summary.series) > 1 else level.words
+    over = _over(level)
+    return [Fact("Margin", f"{capital(where)}, the nearest, is over: {over}.")] if over else []
 
 
 def _status(summary: Summary) -> Literal["pass", "fail", "open", "unknown"]:

@@ -18,7 +18,9 @@ from reports.drawing import (
     draw,
     fitted,
     one_line,
+    zoomed,
 )
+from reports.formats import count, percent
 from reports.summary import Summary
 from reports.ways import entry_name, stored_bytes
 
@@ -50,6 +52,8 @@ def _rows(summary: Summary) -> list[dict[str, Any]]:
                     "line": f"{method} {way.type_name}",
                     "network": DENSE if dense else f"{method} {one_line(level.name)}",
                     "text": one_line(entry_name(summary, (way, level))),
+                    "tip": f"{one_line(entry_name(summary, (way, level)))}, {way.type_name}\n"
+                    f"{count(size.mean)} B\n{percent(level.after)}",
                 }
             )
     return rows
@@ -98,6 +102,8 @@ def _by_bytes(rows: list[dict[str, Any]], limit: float | None, width: int) -> An
     )
     color, shape = _marks(rows, narrow=width <= NARROW)
     data = alt.Chart(alt.Data(values=rows)).encode(x=x)
+    picked = alt.selection_point(name="picked", fields=["type"], bind="legend")
+    faded = alt.condition(picked, alt.value(1), alt.value(0.1))
     parts = []
     if limit:
         rule = alt.Chart(alt.Data(values=[{"limit": limit}])).encode(
@@ -110,9 +116,17 @@ def _by_bytes(rows: list[dict[str, Any]], limit: float | None, width: int) -> An
             ).encode(y=alt.value("height"), text=alt.value(limit_text(limit, "bytes"))),
         ]
     parts += [
-        data.mark_rule(strokeWidth=1.5, opacity=0.5).encode(y="low:Q", y2="high:Q", color=color),
-        data.mark_line(strokeWidth=1.5, opacity=0.6).encode(y=y, color=color, detail="line:N"),
-        data.mark_point(filled=True, size=60, opacity=1).encode(y=y, color=color, shape=shape),
+        data.mark_rule(strokeWidth=1.5, opacity=0.5, clip=True).encode(
+            y="low:Q", y2="high:Q", color=color
+        ),
+        data.mark_line(strokeWidth=1.5, opacity=0.6, clip=True).encode(
+            y=y, color=color, detail="line:N"
+        ),
+        zoomed(
+            data.mark_point(filled=True, size=60, clip=True)
+            .encode(y=y, color=color, shape=shape, tooltip="tip:N", opacity=faded)
+            .add_params(picked)
+        ),
     ]
     return fitted(alt.layer(*parts), width, HEIGHT)
 
@@ -206,7 +220,9 @@ def _by_type(rows: list[dict[str, Any]], width: int) -> Any:
     first = [row for row in rows if row["type"] == types[0]]
     parts = [
         data.mark_line(strokeWidth=1.5, opacity=0.6).encode(y=y, color=color, detail="network:N"),
-        data.mark_point(filled=True, size=60, opacity=1).encode(y=y, color=color, shape=shape),
+        data.mark_point(filled=True, size=60, opacity=1).encode(
+            y=y, color=color, shape=shape, tooltip="tip:N"
+        ),
         alt.Chart(alt.Data(values=_apart(first)))
         .mark_text(align="right", dx=-8, fontSize=11)
         .encode(x=x, y=y, text="text:N"),

@@ -15,7 +15,7 @@ from compressor.errors import UnknownNameError, UsageError
 if TYPE_CHECKING:
     from compressor.cli.audit_run import Outcome, Request
 
-FORMATS = ("text", "json")
+FORMATS = ("text", "json", "html")
 
 
 def audit(
@@ -136,13 +136,23 @@ def audit(
     if found.skipped or found.links:
         links = f"; {found.links:,} links to folders not followed" if found.links else ""
         _say(f"{found.skipped:,} other files in folders skipped{links}")
-    if output == "json":
-        from compressor.audit.report_record import document, dumps
-
-        print(dumps(document([outcome.record() for outcome in done])))
+    if output != "text":
+        print(_document(done, output), end="")
     elif len(done) > 1:
         print(f"\n{_summary(done, binding=bool(binding))}")
     raise typer.Exit(max(outcome.exit_code for outcome in done))
+
+
+def _document(done: list[Outcome], output: str) -> str:
+    """The record of all files as JSON, or as a page."""
+    from compressor.audit.report_record import document, dumps
+
+    record = document([outcome.record() for outcome in done])
+    if output == "json":
+        return dumps(record) + "\n"
+    from reports.audit_page import render
+
+    return render(record)
 
 
 def _placing(request: Request, accuracy: float | None, against: str, files: int) -> Request:

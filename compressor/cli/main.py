@@ -14,6 +14,7 @@ import compressor
 from compressor.cli import (
     audit,
     bench,
+    compare,
     compress,
     config,
     console,
@@ -82,6 +83,7 @@ app.add_typer(
 )
 app.command("sweep", cls=Command)(sweep.sweep)
 app.command("report", cls=Command)(report.report)
+app.command("compare", cls=Command)(compare.compare)
 app.command("train", cls=Command)(train.train)
 app.add_typer(
     recipe.app, name="recipe", help="Training recipes: list, show, copy, check.", cls=Group

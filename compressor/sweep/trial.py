@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from compressor.artifact import Artifact
+    from compressor.audit import AuditResult
     from compressor.data.features import Features
     from compressor.training import Evaluation
 
@@ -301,6 +302,22 @@ def measure(model: nn.Module, shape: tuple[int, int, int]) -> dict[str, Any]:
         "peak_activation_bytes": result.peak_activation_bytes,
         "verdicts": [verdict.to_dict() for verdict in verdicts(half)],
         "verdict_number_type": VERDICT_NUMBER_TYPE,
+        **_counted(result),
+    }
+
+
+def _counted(result: AuditResult) -> dict[str, Any]:
+    """Where parameters and MACs sit (by layer), how sure the count is, and what it left out."""
+    layers: dict[str, list[int]] = {}
+    for row in result.layers:
+        if row.params or row.macs:
+            pair = layers.setdefault(row.name or "(whole network)", [0, 0])
+            pair[0] += row.params
+            pair[1] += row.macs
+    return {
+        "layers": layers,
+        "audit_status": result.status,
+        "uncounted": list(result.uncounted),
     }
 
 
@@ -328,6 +345,7 @@ def _stored(path: Path, *, quantized: bool) -> dict[str, Any]:
         "peak_activation_bytes": result.peak_activation_bytes,
         "verdicts": [verdict.to_dict() for verdict in verdicts(result)],
         "verdict_number_type": kind,
+        **_counted(result),
     }
 
 

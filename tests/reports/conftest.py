@@ -1,8 +1,10 @@
-"""The record generator must be importable by name: this folder is on the path."""
+"""The record generators must be importable by name: this folder is on the path."""
 
 from __future__ import annotations
 
+import shutil
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,34 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from make_audit import make_audit, make_file, make_gate
+from make_reproduction import make_reproduction
 from make_sweep import make_sweep
 from page_reader import Page
 
+from reports.audit_page import render as render_audit
+from reports.compare_page import render_models, render_runs
+from reports.gate_page import to_html
+from reports.reproduce_page import render as render_reproduction
 from reports.sweep_page import render
+
+#: Every kind of page, made from its test record; `static` as the pages take it.
+PAGES: dict[str, Callable[..., str]] = {
+    "sweep": lambda **how: render(make_sweep(fail=("f1-s0-slimming-0.75",)), **how),
+    "audit": lambda **how: render_audit(make_audit(), **how),
+    "gate": lambda **how: to_html(make_gate(), **how),
+    "models": lambda **how: render_models(
+        make_audit(make_file(), make_file("models/big.pt", 90_000)), **how
+    ),
+    "runs": lambda **how: render_runs(
+        [
+            (name, make_sweep(ratios=(0.5, 0.6, 0.7), methods=(name,)))
+            for name in ("slimming", "l1")
+        ],
+        **how,
+    ),
+    "reproduce": lambda **how: render_reproduction(make_reproduction(), **how),
+}
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +58,35 @@ def page_text(record: dict[str, Any]) -> str:
 def page(page_text: str) -> Page:
     """The page of `record`, parsed."""
     return Page(page_text)
+
+
+@pytest.fixture(scope="session")
+def pages(tmp_path_factory: pytest.TempPathFactory, page_text: str) -> dict[str, Path]:
+    """A file of every kind of page."""
+    folder = tmp_path_factory.mktemp("pages")
+    files = {}
+    for kind, make in PAGES.items():
+        files[kind] = folder / f"{kind}.html"
+        files[kind].write_text(page_text if kind == "sweep" else make(), encoding="utf-8")
+    return files
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """One browser for all tests."""
+    chromium = (
+        shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or shutil.which("google-chrome")
+    )
+    if chromium is None:
+        pytest.skip("no chromium found: install it (apt-get install chromium) to test the pages")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    options = [
+        *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    ]
+    with sync_api.sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=chromium, args=options)
+        yield running
+        running.close()

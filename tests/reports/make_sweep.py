@@ -37,8 +37,20 @@ def evaluation(accuracy: float, rng: random.Random, classes: Any, devices: Any) 
         "class_accuracy": by_class,
         "device_accuracy": {name: near() for name in devices},
         "device_log_loss": dict.fromkeys(devices, 1.0),
-        "confusion": [[0] * len(by_class) for _ in by_class],
+        "confusion": _confusion(list(by_class.values())),
     }
+
+
+def _confusion(shares: list[float], clips: int = 40) -> list[list[int]]:
+    """Right answers by class share, the wrong ones with the two classes after it."""
+    n = len(shares)
+    counts = [[0] * n for _ in shares]
+    for i, share in enumerate(shares):
+        right = round(clips * share)
+        counts[i][i] += right
+        counts[i][(i + 1) % n] += (clips - right + 1) // 2
+        counts[i][(i + 2) % n] += (clips - right) // 2
+    return counts
 
 
 def sizes(ratio: float, jitter: int = 0) -> dict[str, int]:
@@ -54,6 +66,15 @@ def sizes(ratio: float, jitter: int = 0) -> dict[str, int]:
         "macs": macs,
         "macs_official": macs + 12_345,
         "peak_activation_bytes": 2_048_000,
+    }
+
+
+def layer_costs(size: dict[str, int], layers: list[str]) -> dict[str, list[int]]:
+    """Parameters and MACs of each layer: parameters sit late, MACs early."""
+    total = sum(range(1, len(layers) + 1))
+    return {
+        name: [size["params"] * (i + 1) // total, size["macs"] * (len(layers) - i) // total]
+        for i, name in enumerate(layers)
     }
 
 
@@ -146,6 +167,9 @@ def make_sweep(
                     "after_finetune": dense,
                     "dense": None,
                     "verdicts": [verdict(2023, sizes(0.0))] if verdicts else [],
+                    "layers": layer_costs(sizes(0.0), layers),
+                    "audit_status": "exact",
+                    "uncounted": [],
                     "model_file": f"models/f{fold}-s{seed}-dense.pt",
                 }
             )
@@ -187,6 +211,9 @@ def make_sweep(
                             "after_finetune": evaluation(after, rng, classes, devices),
                             "dense": dense,
                             "verdicts": [verdict(2023, size)] if verdicts else [],
+                            "layers": layer_costs(size, layers),
+                            "audit_status": "exact",
+                            "uncounted": [],
                             "model_file": f"models/{name}.pt",
                         }
                     )

@@ -6,6 +6,8 @@ import json
 from html.parser import HTMLParser
 from typing import Any
 
+from reports.html import script
+
 VOID = {"meta", "link", "br", "img", "hr", "input", "base", "embed", "source", "track", "wbr"}
 
 
@@ -37,6 +39,9 @@ class Page(HTMLParser):
         assert len(names) == len(set(names)), f"doubled attribute in <{tag}>: {names}"
         attributes = dict(attrs)
         self.elements.append((tag, attributes))
+        # end tags that HTML lets one leave out
+        if tag in ("td", "th", "tr"):
+            self._close(("td", "th") if tag != "tr" else ("td", "th", "tr"))
         if tag not in VOID:
             self._open.append(tag)
         if tag == "table":
@@ -52,7 +57,13 @@ class Page(HTMLParser):
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
 
+    def _close(self, tags: tuple[str, ...]) -> None:
+        while self._open and self._open[-1] in tags:
+            self.handle_endtag(self._open[-1])
+
     def handle_endtag(self, tag: str) -> None:
+        if tag in ("tbody", "thead", "table"):
+            self._close(("td", "th", "tr"))
         assert self._open and self._open[-1] == tag, f"</{tag}> closes {self._open[-3:]}"
         self._open.pop()
         if tag in ("td", "th"):
@@ -80,7 +91,7 @@ class Page(HTMLParser):
 
     def record(self) -> Any:
         """The data that the page carries."""
-        (script,) = [content for attributes, content in self.scripts]
+        (script,) = [text for found, text in self.scripts if found.get("id") == "record"]
         return json.loads(script)
 
     def attributes(self, name: str) -> list[tuple[str, str]]:
@@ -91,3 +102,31 @@ class Page(HTMLParser):
             for n, value in found.items()
             if n == name
         ]
+
+
+FETCHING = ("src", "srcset", "data", "action", "poster", "background", "xlink:href", "ping")
+OURS = {script(name) for name in ("page.js", "load.js")}
+
+
+def check_nothing_is_fetched(page: Page) -> None:
+    """Nothing in a page loads anything, and every script in it is ours or plain data."""
+    tags = {tag for tag, _ in page.elements}
+    bad = {"iframe", "object", "embed", "img", "base", "form", "audio", "video", "image"}
+    assert not tags & bad
+    for name in FETCHING:
+        assert page.attributes(name) == []
+    for tag, value in page.attributes("href"):
+        assert value == "data:," if tag == "link" else value.startswith("#"), (tag, value)
+    for tag, value in page.attributes("style") + page.attributes("http-equiv"):
+        raise AssertionError((tag, value))
+    assert not [name for _, found in page.elements for name in found if name.startswith("on")]
+    css = "".join(text for path, text in page.texts if "style" in path)
+    assert "url(" not in css and "@import" not in css and "expression" not in css
+    for attributes, content in page.scripts:
+        kind = attributes.get("type")
+        if kind == "application/json":
+            json.loads(content)
+        elif kind == "text/plain":
+            assert attributes == {"type": "text/plain", "id": "runtime"}
+        else:
+            assert attributes == {} and content in OURS

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import statistics
+import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
 import pytest
+from make_audit import make_audit
+from make_reproduction import make_reproduction
 from make_sweep import make_sweep
+from page_reader import Page
 
 from compressor.cli.report import Format, report
 from compressor.errors import UsageError
-from reports import markdown
+from reports import latex, markdown
 
 
 @pytest.fixture
@@ -76,9 +80,73 @@ def test_out_names_the_file(run: Path, tmp_path: Path, record: dict[str, Any]):
     assert (tmp_path / "docs" / "r.md").read_text(encoding="utf-8") == markdown.render(record)
 
 
-def test_one_out_for_two_runs_is_refused(run: Path, tmp_path: Path):
+def test_one_out_for_two_runs_is_a_page_of_both(
+    run: Path, tmp_path: Path, record: dict[str, Any], capsys: pytest.CaptureFixture[str]
+):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "results.json").write_text(json.dumps(record), encoding="utf-8")
+    report([run, other], Format.html, tmp_path / "r.html", static=True)
+    assert capsys.readouterr().out.strip() == str(tmp_path / "r.html")
+    page = Page((tmp_path / "r.html").read_text(encoding="utf-8"))
+    assert [one["name"] for one in page.record()["runs"]] == ["run", "other"]
+    assert [row[0] for row in page.tables["table-runs"][1:]] == ["run", "other"]
     with pytest.raises(UsageError, match="names one file, but there are 2 runs"):
-        report([run, run], Format.html, tmp_path / "r.html")
+        report([run, other], Format.markdown, tmp_path / "r.md")
+
+
+def test_latex_has_the_rows_of_the_tables(record: dict[str, Any]):
+    text = latex.render(record)
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 6
+    row = next(line for line in text.splitlines() if line.startswith("0.50 & "))
+    points = [p for p in record["points"] if p["prune_ratio"] == 0.5]
+    mean = statistics.fmean(100 * p["after_finetune"]["accuracy"] for p in points)
+    assert rf"& {mean:.1f} \(\pm\) " in row and row.endswith(r" \\")
+    evil = make_sweep(ratios=(0.5,), seeds=(0,), classes=(r"\input{/etc/passwd} 50% $x_1$ #&", "b"))
+    text = latex.render(evil)
+    assert r"\textbackslash{}input\{/etc/passwd\} 50\% \$x\_1\$ \#\&" in text
+    assert r"\input" not in text
+
+
+@pytest.mark.parametrize("kind", [Format.svg, Format.png])
+def test_charts_as_files(
+    kind: Format, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    report([run], kind, tmp_path / "charts")
+    files = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert [file.stem for file in files][:3] == ["bytes", "macs", "curve"]
+    assert len(files) == 9 and all(file.suffix == f".{kind}" for file in files)
+    for file in files:
+        head = file.read_bytes()[:400]
+        if kind is Format.png:
+            assert head.startswith(b"\x89PNG")
+        else:
+            assert ET.fromstring(file.read_text(encoding="utf-8")).tag.endswith("svg")
+            assert b"currentColor" not in file.read_bytes()
+    with pytest.raises(UsageError, match="charts are several files"):
+        report([run], kind, Path("-"))
+
+
+def test_static_is_small_and_only_for_pages(run: Path):
+    report([run], static=True)
+    text = (run / "report.html").read_text(encoding="utf-8")
+    assert 'id="runtime"' not in text and len(text) < 250_000
+    with pytest.raises(UsageError, match="--static is for pages"):
+        report([run], Format.markdown, static=True)
+
+
+def test_records_of_other_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    audit, folder = tmp_path / "audit.json", tmp_path / "reproduced"
+    audit.write_text(json.dumps(make_audit()), encoding="utf-8")
+    folder.mkdir()
+    (folder / "results.json").write_text(json.dumps(make_reproduction()), encoding="utf-8")
+    report([audit, folder], static=True)
+    written = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert written == [tmp_path / "audit.html", folder / "report.html"]
+    assert "table-limits" in written[0].read_text(encoding="utf-8")
+    assert "table-paper" in written[1].read_text(encoding="utf-8")
+    with pytest.raises(UsageError, match="is the record of an audit"):
+        report([audit], Format.latex)
 
 
 @pytest.mark.parametrize(

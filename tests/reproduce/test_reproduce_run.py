@@ -26,8 +26,9 @@ from compressor.reproduce import load_recipe
 from compressor.reproduce.prepare import prepare
 from compressor.reproduce.run import Reproduction, reproduce
 from compressor.training import evaluate
+from reports.reproduce_page import render
 from reports.reproduction import tables
-from reports.reproduction_files import csv_text, markdown, page
+from reports.reproduction_files import csv_text, markdown
 
 app = typer.Typer()
 app.command("train")(train)
@@ -216,7 +217,7 @@ def test_the_confusion_adds_up(record: dict[str, Any]) -> None:
 
 
 def test_all_formats_show_the_same_figures(record: dict[str, Any]) -> None:
-    text, html = markdown(record), page(record)
+    text, html = markdown(record), render(record)
     for table in tables(record).values():
         for row in table.rows:
             assert row[0] in html

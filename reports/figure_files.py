@@ -1,0 +1,72 @@
+"""The figures of a sweep as files for a paper: SVG, or PNG at twice the size."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from reports.drawing import Drawing
+from reports.figures import sweep_figures
+from reports.files import write_text
+from reports.summary import summarise
+
+__all__ = ["picture", "write_figures"]
+
+PAPER, DARK = "#ffffff", "#1b2026"
+SCALE = 2.0
+
+Kind = Literal["svg", "png"]
+
+
+def write_figures(results: Mapping[str, Any], folder: Path, kind: Kind) -> list[Path]:
+    """Write every figure that a page of the record shows, as `NAME.svg` or `NAME.png`.
+
+    Args:
+        results: content of `results.json`.
+        folder: where; it is made if it is missing.
+        kind: of the files.
+
+    Returns:
+        The files, in the order of the page.
+
+    Raises:
+        UsageError: the record has not the shape the reports read.
+        OSError: the folder cannot be written.
+    """
+    written = []
+    for name, found in sweep_figures(summarise(results), static=True).items():
+        if found is None:
+            continue
+        path = folder / f"{name.replace('_', '-')}.{kind}"
+        content = picture(found.chart.wide, kind)
+        written.append(
+            write_text(path, content) if isinstance(content, str) else _write(path, content)
+        )
+    return written
+
+
+def picture(drawing: Drawing, kind: Kind) -> str | bytes:
+    """A drawing as a file of its own: dark ink on white paper, wherever it is looked at."""
+    import vl_convert
+
+    spec = drawing.spec.replace('"currentColor"', f'"{DARK}"')
+    spec = spec.replace('"background":"transparent"', f'"background":"{PAPER}"')
+    if kind == "svg":
+        text: str = vl_convert.vega_to_svg(spec)
+        return text
+    image: bytes = vl_convert.vega_to_png(spec, scale=SCALE)
+    return image
+
+
+def _write(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+    mask = os.umask(0)
+    os.umask(mask)
+    Path(temporary).chmod(0o666 & ~mask)
+    return Path(temporary).replace(path)
