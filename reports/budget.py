@@ -40,11 +40,13 @@ class Budget:
         year: challenge year; None for a budget of the user's own.
         limits: by unit as the record writes it ("B", "MAC", "parameters"), those that are set.
         judged: the record carries verdicts for the year.
+        segment_s: seconds of audio that the rules give one inference; None if not recorded.
     """
 
     year: int | None
     limits: Mapping[str, float]
     judged: bool
+    segment_s: float | None = None
 
     @property
     def words(self) -> str:
@@ -147,7 +149,9 @@ def budget_of(run: Record, finished: Sequence[Record]) -> Budget:
         for key, unit in (("bytes", "B"), ("macs", "MAC")):
             if isinstance(own.get(key), (int, float)):
                 limits[unit] = float(own[key])
-    return Budget(year=year, limits=limits, judged=judged)
+    segment = own.get("segment_s")
+    segment = float(segment) if isinstance(segment, (int, float)) and segment else None
+    return Budget(year=year, limits=limits, judged=judged, segment_s=segment)
 
 
 def _verdict(point: Record, year: int | None) -> Record | None:

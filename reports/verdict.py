@@ -101,6 +101,16 @@ def verdict(summary: Summary) -> Verdict:
                 + " last lines stand below.",
             )
         )
+    clip_s, segment_s = summary.data.clip_s, summary.budget.segment_s
+    if clip_s and segment_s and clip_s != segment_s:
+        facts.append(
+            Fact(
+                "Segment",
+                f"One inference takes {clip_s:g} s of audio here; {summary.budget.name}s are for "
+                f"segments of {segment_s:g} s. The verdict is on these networks as they are, not "
+                "on a submission.",
+            )
+        )
     facts.append(Fact("Data", data_words(summary)))
     return Verdict(_status(summary), headline, tuple(facts))
 

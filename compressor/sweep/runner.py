@@ -291,7 +291,14 @@ def _budget(records: list[dict[str, Any]], year: int) -> dict[str, Any]:
                 unit = "MAC" if str(check["unit"]).upper().startswith("MAC") else check["unit"]
                 if limits.get(unit, 0) is None:
                     limits[unit] = check["limit"]
-    return {"year": year, "bytes": limits["B"], "macs": limits["MAC"]}
+    from compressor.audit.rules import rules_for
+
+    return {
+        "year": year,
+        "bytes": limits["B"],
+        "macs": limits["MAC"],
+        "segment_s": rules_for(year).segment_s,
+    }
 
 
 def _write_report(folder: RunFolder, results: dict[str, Any], watch: Watch) -> Path | None:

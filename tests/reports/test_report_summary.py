@@ -68,6 +68,16 @@ def test_budget_follows_the_verdicts_of_the_record(record: dict[str, Any]):
     assert keys == {"model size": "bytes_float16", "MACs": "macs_official"}
 
 
+def test_limits_for_other_segments_are_said_to_be():
+    record = make_sweep(seeds=(0,))
+    record["run"]["budget"]["segment_s"] = 1.0
+    assert "Segment" not in {f.label for f in verdict(summarise(record)).facts}
+    record["run"]["clip_s"] = 5.0
+    assert fact(record, "Segment").startswith(
+        "One inference takes 5 s of audio here; 2023 limits are for segments of 1 s."
+    )
+
+
 def test_words_of_budget_and_margin():
     record = make_sweep(seeds=(0,))
     words = verdict(summarise(record))

@@ -165,7 +165,12 @@ def test_csv_and_json_agree(run: tuple[Path, Result]) -> None:
 def test_run_file(run: tuple[Path, Result]) -> None:
     out, _ = run
     facts = json.loads((out / "run.json").read_text())
-    assert facts["budget"] == {"year": 2023, "bytes": 128_000, "macs": 30_000_000}
+    assert facts["budget"] == {
+        "year": 2023,
+        "bytes": 128_000,
+        "macs": 30_000_000,
+        "segment_s": 1.0,
+    }
     assert (facts["n_train"], facts["n_test"], facts["clip_s"]) == (24, 12, 0.4)
     assert sorted(facts["classes"]) == ["high", "low", "middle"]
     assert facts["synthetic"] is False
