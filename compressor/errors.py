@@ -54,7 +54,7 @@ class UnknownNameError(UsageError):
         names = list(known)
         close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
         parts = [f"did you mean {', '.join(close)}?"] if close else []
-        if not close or len(names) <= SHORT_LIST:
+        if not close or len(close) < len(names) <= SHORT_LIST:  # none left out: nothing to add
             parts.append(f"known: {', '.join(names)}")
         hint = " ".join(parts)
         super().__init__(f"unknown {kind} {name!r}; {hint}")

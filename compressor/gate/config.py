@@ -312,7 +312,9 @@ class _Reader:
     def levels(self, table: Mapping[str, Any]) -> dict[str, Level]:
         for key, value in table.items():
             if key not in CHECKS:
-                raise UnknownNameError(f"{self.path}: check in {self.prefix}.levels", key, CHECKS)
+                raise UnknownNameError(
+                    f"check of {self.prefix}.levels in {self.path}:", key, CHECKS
+                )
             if value not in LEVELS:
                 raise self.wrong(f"levels.{key}", value, ", ".join(LEVELS))
         return dict(table)
@@ -380,7 +382,7 @@ class _Reader:
                 )
         name = self.text(table, "id", where + ".")
         if name not in CHECKS:
-            raise UnknownNameError(f"{self.path}: check in {self.prefix}.{where}", name, CHECKS)
+            raise UnknownNameError(f"check of {self.prefix}.{where} in {self.path}:", name, CHECKS)
         day = table["expires"]
         if isinstance(day, str):
             try:

@@ -50,6 +50,7 @@ def test_few_names_are_all_listed() -> None:
     few = str(UnknownNameError("challenge year", "2019", ["all", "2020", "2021"]))
     assert few.startswith("unknown challenge year '2019'; did you mean ")
     assert few.endswith("? known: all, 2020, 2021")
+    assert str(UnknownNameError("network", "ab", ["abc"])).endswith("did you mean abc?")
     many = [f"network{i}" for i in range(20)]
     assert "known:" not in str(UnknownNameError("network", "network", many))
     assert "known: network0, network1" in str(UnknownNameError("network", "zzz", many))
