@@ -11,7 +11,7 @@ import numpy as np
 from compressor.audio.spectrum import FloatArray, deltas, mel_filter_bank, spectrogram
 from compressor.errors import ConfigError, ShapeError, UnknownNameError
 
-__all__ = ["LogMel"]
+__all__ = ["LogMel", "same_features"]
 
 MelScale = Literal["htk", "slaney"]
 MelNorm = Literal["none", "slaney"]
@@ -26,6 +26,14 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "window": get_args(Window),
     "standardize": get_args(Standardize),
 }
+
+
+def same_features(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two front-ends as plain data give the same features.
+
+    Their `source` may differ: it says where the settings come from and changes none of them.
+    """
+    return {**one, "source": ""} == {**other, "source": ""}
 
 
 @dataclass(frozen=True)

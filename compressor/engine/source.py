@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from compressor.artifact import Artifact, from_model, load
+from compressor.audio.front_end import same_features
 from compressor.errors import DataError, ShapeError, UsageError
 
 if TYPE_CHECKING:
@@ -137,13 +138,14 @@ def check_data(artifact: Artifact, features: Features) -> Features:
     from compressor.data.features import Standardizer
 
     _check_classes(artifact, features.dataset.classes)
-    if artifact.front_end and features.front_end.to_dict() != dict(artifact.front_end):
+    if artifact.front_end and not same_features(artifact.front_end, features.front_end.to_dict()):
         ours, theirs = dict(artifact.front_end), features.front_end.to_dict()
-        key = next(k for k in theirs if theirs[k] != ours.get(k))
+        keys = [k for k in {**theirs, **ours} if k != "source"]
+        key = next(k for k in keys if theirs.get(k) != ours.get(k))
         raise UsageError(
             f"the network was trained on a front-end with {key} {ours.get(key)!r}, the features "
-            f"have {theirs[key]!r}; give recordings at the network's rate, or features of its own "
-            "front-end"
+            f"have {theirs.get(key)!r}; give recordings at the network's rate, or features of its "
+            "own front-end"
         )
     shape = _network_shape(features, artifact.layout)
     if shape != artifact.input_shape:

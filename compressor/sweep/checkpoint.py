@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compressor.audio.front_end import same_features
 from compressor.errors import CompressorError
 from compressor.sweep.experiment import Experiment, data_identity, network_arguments, shape_of
 
@@ -78,7 +79,7 @@ def mismatch(artifact: Artifact, experiment: Experiment, features: Features, see
         ("arguments", dict(artifact.arch_args), arguments),
         ("data", step.get("data"), data_identity(features)),
         ("fold", step.get("fold"), features.dataset.fold),
-        ("front-end", dict(artifact.front_end), features.front_end.to_dict()),
+        ("front-end", dict(artifact.front_end), _front_end(artifact, features)),
         ("seed", step.get("seed"), seed),
         ("training settings", step.get("settings"), experiment.train.to_dict()),
     )
@@ -86,6 +87,12 @@ def mismatch(artifact: Artifact, experiment: Experiment, features: Features, see
         if found != wanted:
             return f"{name}: {_difference(found, wanted)}"
     return ""
+
+
+def _front_end(artifact: Artifact, features: Features) -> dict[str, Any]:
+    """The front-end asked for; as the file has it where only the words on its source differ."""
+    asked = features.front_end.to_dict()
+    return dict(artifact.front_end) if same_features(artifact.front_end, asked) else asked
 
 
 def _difference(found: object, wanted: object) -> str:

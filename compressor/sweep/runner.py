@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressor import provenance, runtime
+from compressor.audio.front_end import same_features
 from compressor.sweep import checkpoint, trial
 from compressor.sweep.engines import make_engine
 from compressor.sweep.execute import Silent, Watch, execute
@@ -113,7 +114,7 @@ def _setup(config: SweepConfig, watch: Watch) -> _Setup:
         "model": experiment.model,
         "model_args": dict(experiment.model_args),
         "data": data_identity(one),
-        "front_end": one.front_end.to_dict(),
+        "front_end": _front_end(config.out, one),
         "input_shape": list(input_shape(experiment.model, shape_of(one))),
         "train": experiment.train.to_dict(),
         "checkpoint": next(iter({_digest(Path(path)) for path in found.values()}), None),
@@ -156,6 +157,17 @@ def _checkpoints(
             if path is not None:
                 found[f"f{fold}-s{seed}-dense"] = str(path)
     return found
+
+
+def _front_end(out: Path, features: Features) -> dict[str, Any]:
+    """The front-end; as the folder has it where only the words on its source differ.
+
+    It decides the hashes of jobs: a source that was worded anew is not another run.
+    """
+    asked = features.front_end.to_dict()
+    settings = (RunFolder(out).read_run() or {}).get("settings", {})
+    found = settings.get("front_end") if isinstance(settings, Mapping) else None
+    return dict(found) if isinstance(found, Mapping) and same_features(found, asked) else asked
 
 
 def _code(model: str) -> str:
