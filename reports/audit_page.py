@@ -140,7 +140,7 @@ def _labels(files: Sequence[Record]) -> list[str]:
 
 def models_table(files: Sequence[Record]) -> Table:
     """Figures of several files, a row each, with the change against the first one measured."""
-    base = next((file["audit"] for file in files if "error" not in file), None)
+    base: Record = next((file["audit"] for file in files if "error" not in file), {})
     rows = []
     for file in files:
         if "error" in file:

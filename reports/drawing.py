@@ -160,8 +160,10 @@ def _inline(svg: str, name: str, label: str) -> str:
 # what the renderer writes for scripts, although it is the default, or inherited from the root
 _NEEDLESS = frozenset({"class", "pointer-events", "role", "cursor"})
 _DEFAULTS = {"opacity": "1", "font-family": FONT, "transform": "translate(0,0)"}
-_INHERITED = ("fill", "fill-opacity", "font-size", "font-weight", "stroke", "stroke-dasharray")
-_INHERITED += ("stroke-opacity", "stroke-width", "text-anchor")
+_INHERITED = (
+    *("fill", "fill-opacity", "font-size", "font-weight", "stroke", "stroke-dasharray"),
+    *("stroke-opacity", "stroke-width", "text-anchor"),
+)
 _LONG = re.compile(r"(\.\d)\d+")  # a tenth of a pixel is enough
 _EMPTY = ("", "M0,0h0v0h0Z")
 
