@@ -169,6 +169,8 @@ def _trained(
     from compressor.methods.quant import finish_qat, prepare_qat
 
     settings = settings_for(work, step.epochs, step.settings)
+    # bfloat16 has no more bits than the integers: their grid would be lost in its rounding
+    settings = dataclasses.replace(settings, precision="float32")
     steps = count_steps(work.clips("quantize").train, settings)
     prepared = prepare_qat(model, work.example, config, batches=inputs, steps=steps)
     masks = masks_for(work, model)

@@ -38,7 +38,7 @@ def test_links_lead_to_sections_and_rows(browser: Any, pages: dict[str, Path]):
         top = "document.getElementById('devices').getBoundingClientRect().top"
         assert abs(tab.page.evaluate(top)) < 900
     # a sorting and a filter are an address, too, and open the fold they are in
-    with Tab(browser, f"{address}#table-runs?filter=s1+0.6&sort=-5") as tab:
+    with Tab(browser, f"{address}#table-runs?filter=s1-slimming-0.6&sort=-5") as tab:
         shown = tab.page.locator("#table-runs tbody tr:visible")
         names = [text.split("\t")[0] for text in shown.all_inner_texts()]
         assert names == ["f1-s1-slimming-0.60", "f1-s1-slimming-0.65"]
