@@ -177,7 +177,7 @@ def test_percentile_and_entropy_leave_an_outlier_out() -> None:
 @pytest.mark.parametrize(("low", "high"), [(5.0, 6.0), (-6.0, -5.0)])
 @pytest.mark.parametrize("method", ["percentile", "entropy"])
 def test_values_far_from_zero(method: str, low: float, high: float) -> None:
-    """A gate that is never nearly closed: the grid reaches from zero to nearly its largest value."""
+    """A gate that is never nearly closed: the grid reaches from zero to almost its largest."""
     model = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False)).eval()
     graph = trace(model, torch.zeros(1, 1, 4, 4))
     x = torch.linspace(low, high, 1600).reshape(100, 1, 4, 4)
