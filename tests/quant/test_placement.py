@@ -29,9 +29,10 @@ def test_the_fastest_is_taken(trained: nn.Module, clips: Any) -> None:
         "float arithmetic",
     }
     assert all(value > 0 for value in latency.values())
-    others = [value for name, value in latency.items() if name != "float32"]
+    # float arithmetic runs the operators of the float32 form, so the better figure of the two holds
+    figures = {**latency, "float arithmetic": min(latency["float arithmetic"], latency["float32"])}
     # an earlier one in the list is left only for a gain of 3 %, at most four times in a row
-    assert latency[found.name] <= min(others) / 0.97**4
+    assert figures[found.name] <= min(figures.values()) / 0.97**4
     # the speed-up is not taken from the timings that the choice was made on
     assert set(found.confirmed_ms) == {found.name, "float32"}
     assert found.speedup == found.confirmed_ms["float32"] / found.confirmed_ms[found.name]
