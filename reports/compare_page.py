@@ -92,7 +92,7 @@ def _view(runs: Sequence[tuple[str, Summary]], static: bool) -> View:
     if best:
         _, name, series, level = max(best, key=lambda one: one[0])
         head = (
-            f"Best within its limit: {name}, {series.label} at {level.words}, "
+            f"Best pruned network within its limit: {name}, {series.label} at {level.words}, "
             f"{percent(level.after)}."
         )
     else:
