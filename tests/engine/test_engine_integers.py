@@ -84,3 +84,17 @@ def test_export_stands_beside_the_result(dense: Artifact, tmp_path: Path) -> Non
     assert result.history[-1]["path"] == str(tmp_path / "small.onnx")
     with pytest.raises(UsageError, match="step export needs a path"):
         compress(dense, Export())
+
+
+def test_integers_are_trained_in_float32(dense: Artifact, features: Features) -> None:
+    """bfloat16 rounds more coarsely than the integers' grid, so the setting has no effect here."""
+    made = [
+        compress(
+            dense,
+            Quantize(scheme="int8-qat", epochs=1, settings={"precision": precision}),
+            features,
+        )
+        for precision in ("float32", "bfloat16")
+    ]
+    for name, integers in made[0].state_dict.items():
+        assert bool((integers == made[1].state_dict[name]).all()), name
