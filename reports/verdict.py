@@ -121,7 +121,11 @@ def _margin(summary: Summary) -> list[Fact]:
     if best:
         series, level = max(best, key=lambda pair: pair[1].after.mean if pair[1].after else 0.0)
         where = f"{series.label} at {level.words}" if len(summary.series) > 1 else level.words
-        return [Fact("Margin", f"{capital(where)}, the best pruned one that fits, leaves {_room(level)}.")]
+        return [
+            Fact(
+                "Margin", f"{capital(where)}, the best pruned one that fits, leaves {_room(level)}."
+            )
+        ]
     judged = [(s, lv) for s in summary.series for lv in s.levels if lv.budget.status == "fail"]
     if not judged or not summary.budget.limits:
         return []
