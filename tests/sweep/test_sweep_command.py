@@ -98,6 +98,10 @@ def test_records(run: tuple[Path, Result]) -> None:
         assert record["bytes_float32"] == 4 * record["params"]
         assert record["params_dense"] == dense["params"]
         assert record["macs_dense"] == dense["macs"]
+        # the rows of the layers add up to the totals
+        assert sum(params for params, _ in record["layers"].values()) == record["params"]
+        assert sum(macs for _, macs in record["layers"].values()) == record["macs"]
+        assert (record["audit_status"], record["uncounted"]) == ("exact", [])
         assert Evaluation.from_dict(record["after_finetune"]).n == 12
         assert {verdict["year"] for verdict in record["verdicts"]} >= {2020, 2021, 2022, 2023}
         assert record["provenance"]["seed"] == 0
