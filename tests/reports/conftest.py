@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -69,24 +68,3 @@ def pages(tmp_path_factory: pytest.TempPathFactory, page_text: str) -> dict[str,
         files[kind] = folder / f"{kind}.html"
         files[kind].write_text(page_text if kind == "sweep" else make(), encoding="utf-8")
     return files
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """One browser for all tests."""
-    chromium = (
-        shutil.which("chromium")
-        or shutil.which("chromium-browser")
-        or shutil.which("google-chrome")
-    )
-    if chromium is None:
-        pytest.skip("no chromium found: install it (apt-get install chromium) to test the pages")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    options = [
-        *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    ]
-    with sync_api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=chromium, args=options)
-        yield running
-        running.close()
