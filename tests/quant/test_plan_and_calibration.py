@@ -174,6 +174,18 @@ def test_percentile_and_entropy_leave_an_outlier_out() -> None:
     assert _least_divergence(rectified, 0.0, 40.0) == (first, last)
 
 
+@pytest.mark.parametrize(("low", "high"), [(5.0, 6.0), (-6.0, -5.0)])
+@pytest.mark.parametrize("method", ["percentile", "entropy"])
+def test_values_far_from_zero(method: str, low: float, high: float) -> None:
+    """A gate that is never nearly closed: the grid reaches from zero to almost its largest."""
+    model = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False)).eval()
+    graph = trace(model, torch.zeros(1, 1, 4, 4))
+    x = torch.linspace(low, high, 1600).reshape(100, 1, 4, 4)
+    found = calibrate(graph, make_plan(graph).sites, [x], method)["input"]
+    assert found.zero_point == (0 if low > 0 else 255)
+    assert 5.5 / 255 <= found.scale <= 6 / 255 + 1e-6
+
+
 @pytest.mark.parametrize("method", ["minmax", "percentile", "entropy"])
 def test_every_calibration_gives_a_working_network(
     method: str, trained: nn.Module, clips: object

@@ -88,6 +88,9 @@ def calibrate(
     for _ in each_value(graph, batches, sites, extremes):
         pass
     if method != "minmax":
+        if method == "entropy":  # compares whole grids, and every grid holds zero
+            lows = {node: min(low, 0.0) for node, low in lows.items()}
+            highs = {node: max(high, 0.0) for node, high in highs.items()}
         counts = {node: torch.zeros(BINS, dtype=torch.float64) for node in sites}
 
         def count(node: Node, value: Tensor) -> None:
