@@ -279,6 +279,12 @@ def quantize(
     keep_float: Annotated[
         list[str] | None, typer.Option(metavar="LAYER", help="Leave this layer in float32.")
     ] = None,
+    float_compute: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LAYER", help="Integer weights, but float32 arithmetic in this layer."
+        ),
+    ] = None,
     placement: Annotated[
         str | None,
         typer.Option(
@@ -312,6 +318,7 @@ def quantize(
         "weight_bits": weight_bits,
         "mixed": parse_mixed(mixed or []),
         "keep_float": tuple(keep_float or ()),
+        "float_compute": tuple(float_compute or ()),
         "placement": placement,
         "bias_correction": bias_correction,
         "equalize": equalize,

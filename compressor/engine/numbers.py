@@ -127,7 +127,7 @@ def run_quantize(step: Quantize, work: Workspace) -> Made:
         quantized, trained = _trained(step, work, model, qat, inputs=inputs)
         facts |= trained
     facts["sqnr_db"] = dict(quantized.sqnr)
-    notes = ()
+    notes: tuple[str, ...] = ()
     if "placement" in facts:
         placed = facts["placement"]
         notes = (
