@@ -13,7 +13,7 @@ from compressor.artifact import Artifact, load, save
 from compressor.audit import audit
 from compressor.data.features import Features
 from compressor.engine import compress
-from compressor.errors import UsageError
+from compressor.errors import UnknownNameError, UsageError
 from compressor.recipe import Export, Finetune, Prune, Quantize, Slim
 
 
@@ -50,6 +50,31 @@ def test_accuracy_of_integers_is_that_of_the_exported_file(
     assert records[0].accuracy_after["accuracy"] == pytest.approx(accuracy)
     assert records[1].audit_after == records[0].audit_after
     assert records[1].measured_in == "as before"
+
+
+def test_the_fastest_placement_is_measured_and_written_down(
+    dense: Artifact, features: Features
+) -> None:
+    records: list[Any] = []
+    plain = compress(dense, [Quantize()], features)
+    result = compress(dense, [Quantize(placement="fastest")], features, on_step=records.append)
+    found = records[0].facts["placement"]
+    again = found["cpu_ms_again"]
+    assert found["speedup"] == pytest.approx(again["float32"] / again[found["chosen"]])
+    assert found["chosen"] in found["cpu_ms"]
+    assert f"placement: {found['chosen']}, {found['speedup']:.2f} times" in records[0].notes[0]
+    chosen = result.quantization["float_compute"]
+    assert bool(chosen) == (found["chosen"] not in ("integers", "layers on integers"))
+    # the same bytes wherever a layer computes
+    assert records[0].audit_after["param_bytes"] == sum(
+        tensor.numel() * tensor.element_size()
+        for name, tensor in plain.state_dict.items()
+        if name.endswith(("weight", "bias"))
+    )
+    # left out of records where it is not asked for: steps of older runs are the same steps
+    assert "placement" not in Quantize().to_dict()
+    with pytest.raises(UnknownNameError, match="did you mean fastest"):
+        Quantize(placement="fast")
 
 
 def test_training_for_integers_keeps_pruned_weights_at_zero(

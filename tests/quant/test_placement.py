@@ -11,7 +11,7 @@ from torch import nn
 
 from compressor.errors import ConfigError
 from compressor.methods.quant import QatInt8, StaticInt8, quantize_static
-from compressor.methods.quant.placement import Placement, choose_placement
+from compressor.methods.quant.placement import Placement, _first_block, choose_placement
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -26,12 +26,12 @@ def test_the_fastest_is_taken(trained: nn.Module, clips: Any) -> None:
         "layers on integers",
         "first layer in float",
         "float arithmetic",
-    }  # the first block of this network is its first layer
+    }
     assert all(value > 0 for value in latency.values())
     # float arithmetic runs the operators of the float32 form, so the better figure of the two holds
     figures = {**latency, "float arithmetic": min(latency["float arithmetic"], latency["float32"])}
-    # an earlier one in the list is left only for a gain of 3 %, at most four times in a row
-    assert figures[found.name] <= min(figures.values()) / 0.97**4
+    # an earlier one in the list is left only for a gain of 3 %, at most three times in a row
+    assert figures[found.name] <= min(figures.values()) / 0.97**3
     # the speed-up is not taken from the timings that the choice was made on
     assert set(found.confirmed_ms) == {found.name, "float32"}
     assert found.speedup == found.confirmed_ms["float32"] / found.confirmed_ms[found.name]
@@ -40,6 +40,15 @@ def test_the_fastest_is_taken(trained: nn.Module, clips: Any) -> None:
     assert config.float_compute == found.float_compute
     with pytest.raises(ConfigError, match="rounds is 0"):
         choose_placement(trained, x, [x], rounds=0)
+
+
+def test_the_block_of_the_first_layer() -> None:
+    config = StaticInt8(float_compute=("head",))
+    found = _first_block(config, ["body.0.a", "body.0.b.c", "body.1.a", "head"])
+    assert found["first block in float"].float_compute == ("head", "body.0")
+    assert _first_block(config, ["body.0.a", "body.0.b"]) == {}  # all of it
+    assert _first_block(config, ["stem.0", "body.0.a"]) == {}  # the first layer alone
+    assert _first_block(config, ["a", "b"]) == {}
 
 
 def test_settings_of_a_placement_by_hand() -> None:

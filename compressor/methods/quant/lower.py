@@ -69,7 +69,7 @@ def _late_relus(graph: NetworkGraph, integers: Integers) -> dict[Node, Node]:
 
     Maximum, ReLU and rounding keep the order of values, so they may change places. Written as
     pooling, ReLU, rounding, the pooling is one over floats. Otherwise onnxruntime moves the
-    rounding before it, and its maximum over integers whose channels are not innermost takes 20 to
+    rounding before it, and its maximum over integers whose channels are not innermost takes about
     30 times as long.
     """
     found: dict[Node, Node] = {}

@@ -64,7 +64,7 @@ def _widened(writer: Writer, node: Node, position: int, tensor: str) -> str:
     """A gate (N, C, 1, 1) beside a map (N, C, H, W), repeated along W while it is integers.
 
     Integer kernels have the channels innermost. Without this, onnxruntime starts its vector loop
-    anew at every place of the map for only C numbers (measured at 8 channels: 12 times as long).
+    anew at every place of the map for only C numbers (8 channels: 411 microseconds instead of 36).
     """
     source, shape = cast(Node, node.args[position]), writer.graph.shape(node)
     if len(shape) != 4 or shape[3] == 1 or writer.graph.shape(source)[1:] != (shape[1], 1, 1):
@@ -235,7 +235,8 @@ def _averaging(
     """An average over windows as a depthwise convolution with ones, made when the file is loaded.
 
     The same sum and one rounding. onnxruntime's own integer average goes through floats, value by
-    value, and it has none along one axis; its depthwise convolution takes a sixth of the time.
+    value, and it has none along one axis; its depthwise convolution takes a ninth of the time on
+    32 x 64 x 17 and an eighteenth on 64 x 44 x 256.
     """
     name, channels = writer.name(node), writer.graph.shape(node)[1]
     sizes = writer.numbers(f"{name}.sizes", channels, 1, *kernel)
