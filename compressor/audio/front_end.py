@@ -11,7 +11,7 @@ import numpy as np
 from compressor.audio.spectrum import FloatArray, deltas, mel_filter_bank, spectrogram
 from compressor.errors import ConfigError, ShapeError, UnknownNameError
 
-__all__ = ["LogMel", "same_features"]
+__all__ = ["LogMel", "in_words_of", "same_features"]
 
 MelScale = Literal["htk", "slaney"]
 MelNorm = Literal["none", "slaney"]
@@ -34,6 +34,16 @@ def same_features(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     Their `source` may differ: it says where the settings come from and changes none of them.
     """
     return {**one, "source": ""} == {**other, "source": ""}
+
+
+def in_words_of(found: object, asked: dict[str, Any]) -> dict[str, Any]:
+    """`asked`, as `found` has it where only the words on its source differ.
+
+    Args:
+        found: a stored front-end as plain data, or anything else.
+        asked: the front-end wanted, as plain data.
+    """
+    return dict(found) if isinstance(found, Mapping) and same_features(found, asked) else asked
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compressor.audio.front_end import same_features
+from compressor.audio.front_end import in_words_of
 from compressor.errors import CompressorError
 from compressor.sweep.experiment import Experiment, data_identity, network_arguments, shape_of
 
@@ -73,13 +73,14 @@ def mismatch(artifact: Artifact, experiment: Experiment, features: Features, see
     if step.get("step") != "train" or len(artifact.history) != 1:
         return "it is not a dense network as `compressor train` writes it"
     arguments = network_arguments(experiment, shape_of(features), features.dataset.classes)
+    asked = features.front_end.to_dict()
     # (what, value in the file, value asked for)
     pairs: tuple[tuple[str, Any, Any], ...] = (
         ("network", artifact.arch, experiment.model),
         ("arguments", dict(artifact.arch_args), arguments),
         ("data", step.get("data"), data_identity(features)),
         ("fold", step.get("fold"), features.dataset.fold),
-        ("front-end", dict(artifact.front_end), _front_end(artifact, features)),
+        ("front-end", dict(artifact.front_end), in_words_of(artifact.front_end, asked)),
         ("seed", step.get("seed"), seed),
         ("training settings", step.get("settings"), experiment.train.to_dict()),
     )
@@ -87,12 +88,6 @@ def mismatch(artifact: Artifact, experiment: Experiment, features: Features, see
         if found != wanted:
             return f"{name}: {_difference(found, wanted)}"
     return ""
-
-
-def _front_end(artifact: Artifact, features: Features) -> dict[str, Any]:
-    """The front-end asked for; as the file has it where only the words on its source differ."""
-    asked = features.front_end.to_dict()
-    return dict(artifact.front_end) if same_features(artifact.front_end, asked) else asked
 
 
 def _difference(found: object, wanted: object) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressor import provenance, runtime
-from compressor.audio.front_end import same_features
+from compressor.audio.front_end import in_words_of
 from compressor.sweep import checkpoint, trial
 from compressor.sweep.engines import make_engine
 from compressor.sweep.execute import Silent, Watch, execute
@@ -164,10 +164,9 @@ def _front_end(out: Path, features: Features) -> dict[str, Any]:
 
     It decides the hashes of jobs: a source that was worded anew is not another run.
     """
-    asked = features.front_end.to_dict()
     settings = (RunFolder(out).read_run() or {}).get("settings", {})
     found = settings.get("front_end") if isinstance(settings, Mapping) else None
-    return dict(found) if isinstance(found, Mapping) and same_features(found, asked) else asked
+    return in_words_of(found, features.front_end.to_dict())
 
 
 def _code(model: str) -> str:
