@@ -15,14 +15,12 @@ from compressor.engine.workspace import (
     Workspace,
     masks_for,
     settings_for,
-    teacher_for,
-    train,
+    train_on,
 )
 from compressor.errors import UsageError
 from compressor.methods.magnitude import Masks
 from compressor.methods.surgery import check_finite
 from compressor.recipe import Cast, Export, Quantize
-from compressor.training import FixedMasks
 from compressor.training.loop import count_steps
 
 if TYPE_CHECKING:
@@ -176,16 +174,7 @@ def _trained(
     masks = masks_for(work, model)
     if masks is not None:
         masks = _renamed(masks, prepared)
-    facts = train(
-        prepared,
-        work,
-        settings,
-        kind="quantize",
-        teacher=teacher_for(step, work),
-        masks=None if masks is None else FixedMasks(masks),
-    )
-    if step.teacher:
-        facts["teacher"] = step.teacher
+    facts = train_on(prepared, work, step, settings, masks)
     return finish_qat(prepared, work.example, inputs), facts
 
 

@@ -20,8 +20,8 @@ from compressor.engine.workspace import (
     Workspace,
     masks_for,
     settings_for,
-    teacher_for,
     train,
+    train_on,
 )
 from compressor.methods.batchnorm import reestimate
 from compressor.methods.budget import Budget, rules_named
@@ -29,7 +29,7 @@ from compressor.methods.magnitude import Magnitude, count_sparsity, prune_weight
 from compressor.methods.slimming import Slimming, slim
 from compressor.methods.surgery import check_finite
 from compressor.recipe import Finetune, Prune, Reestimate, Slim, Step
-from compressor.training import FixedMasks, GradualMasks, batches
+from compressor.training import GradualMasks, batches
 
 __all__ = ["run_step"]
 
@@ -171,16 +171,7 @@ def _finetune(step: Finetune, work: Workspace) -> Made:
     check_finite(model)
     masks = masks_for(work, model)
     settings = settings_for(work, step.epochs, step.settings)
-    facts = train(
-        model,
-        work,
-        settings,
-        kind="finetune",
-        teacher=teacher_for(step, work),
-        masks=None if masks is None else FixedMasks(masks),
-    )
-    if step.teacher:
-        facts["teacher"] = step.teacher
+    facts = train_on(model, work, step, settings, masks)
     if masks is not None:
         facts["sparsity"] = count_sparsity(model).share
     return Made(model, facts=facts)

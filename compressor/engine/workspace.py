@@ -14,7 +14,7 @@ from compressor.artifact import Artifact, load
 from compressor.errors import UsageError
 from compressor.methods.budget import NumberType
 from compressor.methods.magnitude import Masks, masks_of_zeros
-from compressor.training import Teacher, TrainSettings, batches, fit
+from compressor.training import FixedMasks, Teacher, TrainSettings, batches, fit
 
 if TYPE_CHECKING:
     from compressor.data.features import Features
@@ -32,6 +32,7 @@ __all__ = [
     "settings_for",
     "teacher_for",
     "train",
+    "train_on",
 ]
 
 BATCH = 64  # clips a batch where nothing is trained
@@ -173,3 +174,24 @@ def train(
         "validation": None if tuned.validation is None else tuned.validation.to_dict(),
         "epochs": [dict(record) for record in tuned.history],
     }
+
+
+def train_on(
+    model: nn.Module,
+    work: Workspace,
+    step: Finetune | Quantize,
+    settings: TrainSettings,
+    masks: Masks | None,
+) -> dict[str, Any]:
+    """Train under the step's teacher, pruned weights held at zero; returns facts as `train`."""
+    facts = train(
+        model,
+        work,
+        settings,
+        kind=step.kind,
+        teacher=teacher_for(step, work),
+        masks=None if masks is None else FixedMasks(masks),
+    )
+    if step.teacher:
+        facts["teacher"] = step.teacher
+    return facts
