@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from reports.drawing import Drawing
 from reports.figures import sweep_figures
-from reports.files import write_text
+from reports.files import write_bytes, write_text
 from reports.summary import summarise
 
 __all__ = ["picture", "write_figures"]
@@ -43,7 +41,7 @@ def write_figures(results: Mapping[str, Any], folder: Path, kind: Kind) -> list[
         path = folder / f"{name.replace('_', '-')}.{kind}"
         content = picture(found.chart.wide, kind)
         written.append(
-            write_text(path, content) if isinstance(content, str) else _write(path, content)
+            write_text(path, content) if isinstance(content, str) else write_bytes(path, content)
         )
     return written
 
@@ -59,14 +57,3 @@ def picture(drawing: Drawing, kind: Kind) -> str | bytes:
         return text
     image: bytes = vl_convert.vega_to_png(spec, scale=SCALE)
     return image
-
-
-def _write(path: Path, content: bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-    mask = os.umask(0)
-    os.umask(mask)
-    Path(temporary).chmod(0o666 & ~mask)
-    return Path(temporary).replace(path)

@@ -7,11 +7,11 @@ import re
 import tempfile
 from pathlib import Path
 
-__all__ = ["file_stem", "write_text"]
+__all__ = ["file_stem", "write_bytes", "write_text"]
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write a text file through a temporary file beside it and a rename.
+    """Write a text file as `write_bytes` does.
 
     Args:
         path: the file; missing folders are made.
@@ -21,11 +21,24 @@ def write_text(path: Path, text: str) -> Path:
     Returns:
         `path`.
     """
+    return write_bytes(path, text.encode("utf-8", errors="replace"))
+
+
+def write_bytes(path: Path, content: bytes) -> Path:
+    """Write a file through a temporary file beside it and a rename.
+
+    Args:
+        path: the file; missing folders are made.
+        content: what it holds.
+
+    Returns:
+        `path`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="replace", newline="\n") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
         mask = os.umask(0)
         os.umask(mask)
         Path(temporary).chmod(0o666 & ~mask)  # mkstemp makes it private; a report is to be read
