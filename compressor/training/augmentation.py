@@ -9,6 +9,7 @@ the batches they gave.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -124,18 +125,12 @@ class Augmenter:
     def _masked(self, x: Tensor) -> Tensor:
         """Stripes of bands and frames hidden, or filled from another clip."""
         settings = self._settings
-        if settings.mix_masks == "off":
-            return spec_augment(
-                x,
-                self._rng,
-                freq_masks=settings.freq_masks,
-                freq_share=settings.freq_mask_share,
-                time_masks=settings.time_masks,
-                time_share=settings.time_mask_share,
-            )
-        from compressor.audio.specaug_pp import random_mix_masks
+        mask: Callable[..., Tensor] = spec_augment
+        if settings.mix_masks != "off":
+            from compressor.audio.specaug_pp import random_mix_masks
 
-        return random_mix_masks(
+            mask = random_mix_masks
+        return mask(
             x,
             self._rng,
             freq_masks=settings.freq_masks,
