@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import typer
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from compressor import runtime
 from compressor.artifact import load
 from compressor.audit import audit
 from compressor.cli.compress import COMMANDS
@@ -24,20 +23,14 @@ from compressor.errors import CompressorError, ConfigError, PruneError, UsageErr
 from compressor.recipe import Cast, Export, Finetune, Prune, Quantize, Recipe, Slim, read_recipe
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "sweep"))
+import in_process
 from tiny_data import write_tiny
 
 app = typer.Typer()
 for name, function in COMMANDS:
     app.command(name)(function)
 app.command("train")(train)
-
-
-def invoke(*arguments: object) -> Result:
-    """Run a command in this process, with the process's own threads and allocator."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runtime, "tune", lambda threads=None: None)
-        patch.setattr(signal, "signal", lambda number, handler: None)
-        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+invoke = partial(in_process.invoke, app)
 
 
 @pytest.fixture(scope="module")

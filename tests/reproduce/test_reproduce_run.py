@@ -5,17 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
-import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import in_process
 import pytest
 import typer
 from small_recipe import TINY
 from tiny_data import write_tiny
-from typer.testing import CliRunner, Result
 
-from compressor import runtime
 from compressor.artifact import load
 from compressor.cli import recipe as recipe_command
 from compressor.cli.reproduce import reproduce as reproduce_command
@@ -34,13 +33,7 @@ app = typer.Typer()
 app.command("train")(train)
 app.command("reproduce")(reproduce_command)
 app.add_typer(recipe_command.app, name="recipe")
-
-
-def invoke(*arguments: object) -> Result:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runtime, "tune", lambda threads=None: None)
-        patch.setattr(signal, "signal", lambda number, handler: None)
-        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+invoke = partial(in_process.invoke, app)
 
 
 @pytest.fixture(scope="module")

@@ -5,17 +5,18 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import in_process
 import pytest
 import torch
 import typer
 from tiny_data import write_tiny
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from compressor import artifact, runtime
+from compressor import artifact
 from compressor.audit import audit
 from compressor.cli.sweep import model_args, read_settings, sweep
 from compressor.cli.train import train
@@ -32,14 +33,7 @@ app.command("sweep")(sweep)
 app.command("train")(train)
 
 QUICK = ["--epochs", "1", "--finetune-epochs", "1", "--batch-size", "8", "--workers", "0"]
-
-
-def invoke(*arguments: object) -> Result:
-    """Run a command in this process, with the process's own threads and allocator."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runtime, "tune", lambda threads=None: None)
-        patch.setattr(signal, "signal", lambda number, handler: None)
-        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+invoke = partial(in_process.invoke, app)
 
 
 @pytest.fixture(scope="module")

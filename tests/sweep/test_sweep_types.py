@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import in_process
 import pytest
 import torch
 import typer
 from tiny_data import write_tiny
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from compressor import artifact, runtime
+from compressor import artifact
 from compressor.audit import audit
 from compressor.cli.sweep import sweep
 from compressor.errors import UnknownNameError, UsageError
@@ -25,13 +26,7 @@ app.command("sweep")(sweep)
 
 QUICK = ["--epochs", "1", "--finetune-epochs", "2", "--batch-size", "8", "--workers", "0"]
 METHOD = ["--method", "slimming,l1,unstructured", "--prune", "0.5", "--teacher", "self"]
-
-
-def invoke(*arguments: object) -> Result:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runtime, "tune", lambda threads=None: None)
-        patch.setattr(signal, "signal", lambda number, handler: None)
-        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+invoke = partial(in_process.invoke, app)
 
 
 @pytest.fixture(scope="module")

@@ -18,12 +18,7 @@ Make = Callable[..., Any]
 QUICK = TrainSettings(epochs=4, batch_size=16, validation_share=0.25)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

@@ -22,12 +22,7 @@ from compressor.training import FixedMasks, GradualMasks, TrainSettings, fit
 Make = Callable[..., Any]
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("ema_decay", [0.0, 0.9])
