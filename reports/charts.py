@@ -22,9 +22,10 @@ from reports.drawing import (
 )
 from reports.formats import count, short
 from reports.formats import ratio as ratio_text
+from reports.spread import Spread
 from reports.summary import Level, Summary
 
-__all__ = ["budget_bars", "macs_key", "named_levels", "padded"]
+__all__ = ["band", "budget_bars", "macs_key", "named_levels", "padded"]
 
 FORMATS = {"bytes_float16": "float16", "bytes_int8": "int8", "bytes_float32": "float32"}
 SI_LABEL = "datum.value == 0 ? '0' : format(datum.value, '~s')"
@@ -39,6 +40,16 @@ def named_levels(summary: Summary) -> list[tuple[str, Level]]:
         for series in summary.series
         for level in series.levels
     ]
+
+
+def band(value: Spread) -> dict[str, float]:
+    """A share as a chart's row in %: its mean and one standard deviation to either side."""
+    sd = value.sd or 0.0
+    return {
+        "accuracy": 100 * value.mean,
+        "low": 100 * (value.mean - sd),
+        "high": 100 * (value.mean + sd),
+    }
 
 
 def padded(values: Sequence[float], low: float = 0.0, high: float = 100.0) -> list[float]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from reports.audit_page import view_of
 from reports.audit_words import check_document
-from reports.charts import macs_key, padded
+from reports.charts import band, macs_key, padded
 from reports.drawing import (
     INK,
     NARROW,
@@ -232,14 +232,11 @@ def _rows(runs: Sequence[tuple[str, Summary]], key: str) -> list[dict[str, Any]]
                 x = level.ratio if not key else (size.mean if size else None)
                 if x is None or level.after is None:
                     continue
-                sd = level.after.sd or 0.0
                 words = "" if not key else f"\n{count(x)} {'MACs' if key == 'macs' else 'B'}"
                 rows.append(
                     {
                         "x": x,
-                        "accuracy": 100 * level.after.mean,
-                        "low": 100 * (level.after.mean - sd),
-                        "high": 100 * (level.after.mean + sd),
+                        **band(level.after),
                         "line": line,
                         "tip": f"{line}\n{level.words}{words}\n{percent(level.after)}",
                     }

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from reports.charts import padded, tick_labels
+from reports.charts import band, padded, tick_labels
 from reports.drawing import (
     INK,
     NARROW,
@@ -60,13 +60,10 @@ def _rows(summary: Summary) -> list[dict[str, Any]]:
             for stage, value in ((AFTER, level.after), (BEFORE, level.before)):
                 if value is None or level.ratio is None:
                     continue
-                sd = value.sd or 0.0
                 rows.append(
                     {
                         "ratio": level.ratio,
-                        "accuracy": 100 * value.mean,
-                        "low": 100 * (value.mean - sd),
-                        "high": 100 * (value.mean + sd),
+                        **band(value),
                         "method": label,
                         "stage": stage,
                         "line": f"{label}, {stage}" if many else stage,
@@ -189,9 +186,8 @@ def _fit_band(
 def _dense(dense: Spread, x_domain: Sequence[float]) -> list[Any]:
     """The dense level as a dotted line through the plot, with its spread and its name."""
     alt = altair()
-    sd = dense.sd or 0.0
-    row = {"start": x_domain[0], "end": x_domain[1], "level": 100 * dense.mean}
-    row |= {"low": 100 * (dense.mean - sd), "high": 100 * (dense.mean + sd)}
+    across = band(dense)
+    row = {"start": x_domain[0], "end": x_domain[1], "level": across.pop("accuracy"), **across}
     chart = alt.Chart(alt.Data(values=[row]))
     line = chart.mark_rule(color=INK, strokeDash=[2, 3], strokeWidth=1.5)
     name = chart.mark_text(align="left", dx=6, dy=-6, baseline="middle", lineBreak="\n", clip=False)
@@ -200,9 +196,9 @@ def _dense(dense: Spread, x_domain: Sequence[float]) -> list[Any]:
         line.encode(x="start:Q", x2="end:Q", y="level:Q"),
         name.encode(x=alt.value("width"), y="level:Q", text=text),
     ]
-    if sd:
-        band = chart.mark_rect(color=INK, opacity=0.07)
-        parts.insert(0, band.encode(x="start:Q", x2="end:Q", y="low:Q", y2="high:Q"))
+    if dense.sd:
+        wide = chart.mark_rect(color=INK, opacity=0.07)
+        parts.insert(0, wide.encode(x="start:Q", x2="end:Q", y="low:Q", y2="high:Q"))
     return parts
 
 

@@ -9,7 +9,16 @@ from reports.confusion import confusion_chart
 from reports.figures import Figure
 from reports.formats import capital, joined, plural, signed
 from reports.paper_charts import beside_paper, differences
-from reports.reproduction import checked, facts, heading, ours_of, paired, score_of, tables
+from reports.reproduction import (
+    ablations,
+    checked,
+    facts,
+    heading,
+    ours_of,
+    paired,
+    score_of,
+    tables,
+)
 from reports.sections import Section, Shown, View, figure, section_page
 from reports.verdict import Fact
 
@@ -175,23 +184,17 @@ def _figures(record: Record, name: str, static: bool) -> list[Figure]:
 
 def _ablations(record: Record) -> list[dict[str, Any]]:
     rows = []
-    for name, line in record["lines"].items():
-        if name == MAIN:
+    for name, about, stage, ours, runs in ablations(record):
+        change, _ = paired(ours, runs, "macro_accuracy")
+        if change is None:
             continue
-        for stage, runs in line["stages"].items():
-            if stage not in (line["compare"] or ["dense"]):
-                continue
-            ours = record["lines"][MAIN]["stages"].get(stage, ())
-            change, _ = paired(ours, runs, "macro_accuracy")
-            if change is None:
-                continue
-            rows.append(
-                {
-                    "name": name if stage == "dense" else f"{name}, {stage}",
-                    "about": str(line["about"]),
-                    "change": 100 * change.mean,
-                    "se": 100 * (change.se or 0.0),
-                    "n": change.n,
-                }
-            )
+        rows.append(
+            {
+                "name": name if stage == "dense" else f"{name}, {stage}",
+                "about": str(about),
+                "change": 100 * change.mean,
+                "se": 100 * (change.se or 0.0),
+                "n": change.n,
+            }
+        )
     return rows

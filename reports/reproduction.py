@@ -7,7 +7,7 @@ seeds where it stands behind a figure, and the standard error behind a differenc
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from compressor.errors import UsageError
@@ -29,7 +29,17 @@ from reports.spread import Spread, spread
 from reports.tables import Table
 from reports.verdict import Fact
 
-__all__ = ["checked", "facts", "heading", "long_rows", "ours_of", "paired", "score_of", "tables"]
+__all__ = [
+    "ablations",
+    "checked",
+    "facts",
+    "heading",
+    "long_rows",
+    "ours_of",
+    "paired",
+    "score_of",
+    "tables",
+]
 
 SCHEMA = 1
 MAIN = "recipe"
@@ -240,30 +250,41 @@ def paired(
     return spread(differences), differences
 
 
-def _ablation(record: Mapping[str, Any]) -> Table:
-    """Each idea left away, against everything, seed by seed."""
-    rows = []
+def ablations(
+    record: Mapping[str, Any],
+) -> Iterator[tuple[str, str, str, Sequence[Row], Sequence[Row]]]:
+    """Each ablation line at each stage it is compared at.
+
+    Yields:
+        (name, what is different, stage, runs of the recipe, runs of the line).
+    """
     for name, line in record["lines"].items():
         if name == MAIN:
             continue
         for stage, runs in line["stages"].items():
-            if stage not in (line["compare"] or ["dense"]):
-                continue
-            ours = record["lines"][MAIN]["stages"].get(stage, ())
-            change, single = paired(ours, runs, "macro_accuracy")
-            loss, _ = paired(ours, runs, "log_loss")
-            rows.append(
-                (
-                    name,
-                    line["about"],
-                    stage,
-                    percent(score_of(ours, "macro_accuracy"), unit=False),
-                    percent(score_of(runs, "macro_accuracy"), unit=False),
-                    points(change, unit=False),
-                    _signed_loss(loss),
-                    f"{sum(one < 0 for one in single)} of {len(single)}",
-                )
+            if stage in (line["compare"] or ["dense"]):
+                ours = record["lines"][MAIN]["stages"].get(stage, ())
+                yield name, line["about"], stage, ours, runs
+
+
+def _ablation(record: Mapping[str, Any]) -> Table:
+    """Each idea left away, against everything, seed by seed."""
+    rows = []
+    for name, about, stage, ours, runs in ablations(record):
+        change, single = paired(ours, runs, "macro_accuracy")
+        loss, _ = paired(ours, runs, "log_loss")
+        rows.append(
+            (
+                name,
+                about,
+                stage,
+                percent(score_of(ours, "macro_accuracy"), unit=False),
+                percent(score_of(runs, "macro_accuracy"), unit=False),
+                points(change, unit=False),
+                _signed_loss(loss),
+                f"{sum(one < 0 for one in single)} of {len(single)}",
             )
+        )
     caption = (
         f"Each of the paper's ideas left away, compared seed by seed ({_where(record)}); a "
         "difference below 0 says that the idea helps, ± is its standard error over seeds"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reports.budget import dimension
-from reports.charts import SI_LABEL, limit_text, macs_key, padded, round_ticks
+from reports.charts import SI_LABEL, band, limit_text, macs_key, padded, round_ticks
 from reports.drawing import (
     INK,
     PAIR,
@@ -48,13 +48,10 @@ def accuracy_by_size(summary: Summary, labels: Mapping[str, str]) -> dict[str, C
                 size = level.sizes.get(key)
                 if size is None or level.after is None:
                     continue
-                mean, sd = level.after.mean, level.after.sd or 0.0
                 rows.append(
                     {
                         "size": size.mean,
-                        "accuracy": 100 * mean,
-                        "low": 100 * (mean - sd),
-                        "high": 100 * (mean + sd),
+                        **band(level.after),
                         "line": line,
                         "text": level.name,
                         "knee": level in knees,

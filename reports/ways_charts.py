@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from reports.budget import dimension
-from reports.charts import SI_LABEL, limit_text, padded
+from reports.charts import SI_LABEL, band, limit_text, padded
 from reports.drawing import (
     INK,
     NARROW,
@@ -39,14 +39,11 @@ def _rows(summary: Summary) -> list[dict[str, Any]]:
             size = stored_bytes(way, level)
             if size is None or level.after is None or size.mean <= 0:
                 continue
-            mean, sd = level.after.mean, level.after.sd or 0.0
             dense = level.target is None and not level.ratio
             rows.append(
                 {
                     "bytes": size.mean,
-                    "accuracy": 100 * mean,
-                    "low": 100 * (mean - sd),
-                    "high": 100 * (mean + sd),
+                    **band(level.after),
                     "method": method,
                     "type": way.type_name,
                     "line": f"{method} {way.type_name}",
