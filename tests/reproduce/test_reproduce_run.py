@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from compressor.cli import recipe as recipe_command
 from compressor.cli.reproduce import reproduce as reproduce_command
 from compressor.cli.train import train
 from compressor.data import open_dataset
-from compressor.errors import CompressorError, UsageError
+from compressor.errors import CompressorError, MeasureError, UsageError
 from compressor.reproduce import load_recipe
 from compressor.reproduce.prepare import prepare
 from compressor.reproduce.run import Reproduction, reproduce
@@ -247,12 +248,40 @@ def test_train_by_a_recipe_writes_a_run_folder_that_resumes(home: Path) -> None:
     assert result.exit_code == 0, result.output
     stored = json.loads((out / "results.json").read_text())
     assert stored["recipe"]["training"]["epochs"] == 1
+    first, second, *_, before, last = result.stdout.splitlines()
+    test = stored["test"]
+    share = test["accuracy"]
+    error = math.sqrt(share * (1 - share) / 12)
+    figures = f"accuracy {100 * share:.1f} % ± {100 * error:.1f} (chance 33.3)"  # three classes
+    assert first.startswith(f"{figures}; PASS DCASE 2023 Task 1: ")
+    (verdict,) = stored["verdicts"]
+    assert verdict["year"] == 2023 and verdict["status"] == "pass"
+    assert first.endswith(" to spare)")
+    assert second.startswith(f"log loss {test['log_loss']:.3f}; 12 test clips of ")
+    assert before.startswith("before compression (half), which `compressor reproduce tiny`")
+    assert last == str(out / "model.pt")
     assert load(out / "model.pt").history[0]["settings"]["epochs"] == 1
     assert not (out / "checkpoint.pt").exists()
     # an option wins over the recipe
     other = invoke("train", home / "m.pt", *common, "--epochs", 1, "--batch-size", 6, "--resume")
     assert other.exit_code == 0, other.output
     assert load(home / "m.pt").history[0]["settings"]["batch_size"] == 6
+
+
+def test_a_network_that_cannot_be_counted_is_trained_all_the_same(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise MeasureError("no counting rule")
+
+    monkeypatch.setattr("compressor.audit.audit", broken)
+    result = invoke(
+        "train", home / "odd.pt", "--recipe", home / "tiny.toml", "--data", home / "data",
+        "--cache", home / "cache", "--epochs", 1,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[0].endswith("; limits UNKNOWN: no counting rule")
+    assert (home / "odd.pt").is_file()
 
 
 @pytest.mark.parametrize(

@@ -252,6 +252,8 @@ def test_another_front_end_decides_the_network_and_is_in_the_file(tiny: Path) ->
         *("--batch-size", "8", "--front-end", "speakin2021:n_mels=24"),
     )
     assert result.exit_code == 0, result.output
+    first = result.stdout.splitlines()[0]  # without a recipe: every year's limits
+    assert first.startswith("accuracy ") and "; PASS 20" in first and first.endswith(" to spare")
     stored = artifact.load(out)
     assert stored.input_shape[1] == stored.front_end["n_mels"] == 24
     assert stored.front_end["name"].startswith("speakin2021:n_mels=24")
