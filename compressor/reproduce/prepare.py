@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from compressor.data import Clip, SceneSet, open_dataset
 from compressor.data.dataset import Progress
+from compressor.errors import UsageError
 from compressor.reproduce.recipe import TrainingRecipe
 from compressor.sweep.execute import Silent, Watch
 from compressor.sweep.experiment import Experiment, build_network, front_end_of
@@ -153,6 +154,9 @@ def fit_settings(
         recipe: with the settings for clips of `recipe.segment_s`.
         dataset: with the recipe's labels.
         front_end: at the data's rate.
+
+    Raises:
+        UsageError: the crop is longer than the clips.
     """
     settings = recipe.training
     changes: dict[str, Any] = {}
@@ -160,6 +164,11 @@ def fit_settings(
     share = min(1.0, dataset.clip_s / recipe.segment_s)
     if recipe.crop_s is not None:
         changes["crop_frames"] = front_end.frames(share * recipe.crop_s)
+        if changes["crop_frames"] > front_end.frames(dataset.clip_s):
+            raise UsageError(
+                f"[features] crop_s is {recipe.crop_s:g}, a crop of {share * recipe.crop_s:g} s of "
+                f"clips of {dataset.clip_s:g} s; set it to at most {dataset.clip_s / share:g}"
+            )
     if share < 1.0:
         if settings.time_warp_frames:
             changes["time_warp_frames"] = max(1, round(share * settings.time_warp_frames))

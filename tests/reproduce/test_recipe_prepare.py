@@ -7,6 +7,7 @@ import pytest
 
 from compressor.audio.logmel import preset
 from compressor.data import Clip, SceneSet
+from compressor.errors import UsageError
 from compressor.reproduce import load_recipe
 from compressor.reproduce.check import made_up_clips, made_up_set
 from compressor.reproduce.prepare import GROUPS, average_notes, fit_settings, relabel
@@ -60,6 +61,13 @@ def test_the_crop_keeps_its_share() -> None:
     half, notes = fit_settings(recipe, scenes(clip_s=5.0), front_end)
     assert half.crop_frames == 1 + 4 * 44_100 // 690
     assert notes == ("clips of 5 s in place of 10 s: crop shortened alike",)
+
+
+def test_a_crop_longer_than_the_clips_names_its_setting() -> None:
+    recipe = load_recipe("deepsound2021:32", ["features.crop_s=11"])
+    for clip_s in (10.0, 5.0):
+        with pytest.raises(UsageError, match=r"crop_s is 11, .* set it to at most 10"):
+            fit_settings(recipe, scenes(clip_s=clip_s), preset(recipe.front_end))
 
 
 def test_one_task_and_no_correction_where_the_data_has_no_groups_and_devices() -> None:
