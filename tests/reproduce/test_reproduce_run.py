@@ -19,6 +19,7 @@ from tiny_data import write_tiny
 from compressor.artifact import load
 from compressor.cli import recipe as recipe_command
 from compressor.cli.reproduce import reproduce as reproduce_command
+from compressor.cli.reproduce_text import laid_out, reproduction_lines
 from compressor.cli.train import train
 from compressor.data import open_dataset
 from compressor.errors import CompressorError, MeasureError, UsageError
@@ -29,6 +30,7 @@ from compressor.training import evaluate
 from reports.reproduce_page import render
 from reports.reproduction import tables
 from reports.reproduction_files import csv_text, markdown
+from reports.tables import Table
 
 app = typer.Typer()
 app.command("train")(train)
@@ -223,6 +225,34 @@ def test_all_formats_show_the_same_figures(record: dict[str, Any]) -> None:
     assert float(rows[0]["accuracy"]) == first
 
 
+def test_text_begins_with_how_far_ours_are_and_fits_a_terminal(record: dict[str, Any]) -> None:
+    whole = list(reproduction_lines(record, None))
+    assert whole[0].startswith("tiny on data: ") and "Not the paper's conditions" in whole[0]
+    found = tables(record)
+    assert all(table.caption in whole for table in found.values())
+    lines = list(reproduction_lines(record, 80))
+    assert max(map(len, lines)) <= 80
+    first = {line.split(" ")[0] for line in lines}
+    assert "theirs" in first and "half" not in first
+    (ours,) = (line for line in lines if line.startswith("  ours: half"))
+    row = next(row for row in found["paper"].rows if row[0] == "theirs")
+    cells = dict(zip(found["paper"].columns, row, strict=True))
+    assert all(text in ours for text in (cells["accuracy %"], cells["log loss"]))
+    assert f"{cells['bytes']} B" in ours
+    assert "no-mixup: no mixup" in lines, "what has no room in the table stands below it"
+
+
+def test_a_confusion_of_many_classes_is_numbered() -> None:
+    names = tuple(f"a_class_called_{letter}" for letter in "abcdefghijk")
+    rows = tuple((name, "2", *("7",) * 11) for name in names)
+    table = Table("c", ("class", "clips", *names), rows)
+    lines = list(laid_out("confusion", table, 80))
+    assert max(map(len, lines)) <= 80
+    assert lines[0].split() == ["class", "clips", *map(str, range(1, 12))]
+    assert lines[1].split()[:2] == ["1", "a_class_called_a"] and lines[11].startswith("11 a_class")
+    assert next(laid_out("confusion", table, None)).split() == ["class", "clips", *names]
+
+
 def test_a_record_of_something_else_is_refused() -> None:
     with pytest.raises(UsageError, match="no record of `compressor reproduce`"):
         tables({"schema": 1})
@@ -306,6 +336,11 @@ def test_bad_usage(arguments: tuple[str, ...], message: str) -> None:
 def test_recipe_commands(tmp_path: Path) -> None:
     listed = invoke("recipe", "list")
     assert listed.exit_code == 0 and "deepsound2021" in listed.stdout
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "80")
+        for arguments in (("list",), ("show", "pku2022:frames44"), ("check", "pku2022:frames44")):
+            narrow = invoke("recipe", *arguments).stdout.splitlines()
+            assert len(narrow) > 5 and max(map(len, narrow)) <= 80
     assert "# section 2.2" in invoke("recipe", "show", "speakin2021").stdout
     shown = invoke("recipe", "show", "scut2023:model2", "--set", "training.epochs=3").stdout
     assert "training.epochs" in shown and " 3\n" in shown
