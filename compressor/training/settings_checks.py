@@ -121,6 +121,11 @@ def check_value(name: str, kind: str, value: object) -> None:
             )
         for one in value:
             _check_number(name, "float", one)
+        if 1 not in value:
+            raise ConfigError(
+                f"training setting {name} is {value!r}; 1.0 must be among them: clips at another "
+                "speed stand beside the clips, not in their place"
+            )
         if len(set(value)) < len(value):
             raise ConfigError(
                 f"training setting {name} is {value!r}; give each number once: clips that are "

@@ -64,6 +64,7 @@ def test_unknown_key_names_the_closest() -> None:
         ("speeds", [1.0, 0.1], "at least 0.5 and at most 2"),
         ("speeds", [1.0, "fast"], "give a number"),
         ("speeds", [1, 1.0], "give each number once"),
+        ("speeds", [0.9, 1.1], "1.0 must be among them"),
     ],
 )
 def test_bad_values_say_what_is_allowed(name: str, value: object, message: str) -> None:
