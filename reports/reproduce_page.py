@@ -22,7 +22,7 @@ from reports.reproduction import (
 from reports.sections import Section, Shown, View, figure, section_page
 from reports.verdict import Fact
 
-__all__ = ["render"]
+__all__ = ["headline", "render"]
 
 Record = Mapping[str, Any]
 
@@ -74,7 +74,7 @@ def _view(record: Record, static: bool) -> View:
         title=heading(record),
         status="unknown",
         badge="Beside the paper",
-        headline=_headline(record),
+        headline=headline(record),
         facts=tuple(fact for fact in said if fact.label not in LATE) + _synthetic(record),
         sections=tuple(sections),
         synthetic=bool(record["data"]["synthetic"]),
@@ -89,7 +89,7 @@ def _synthetic(record: Record) -> tuple[Fact, ...]:
     return (Fact("Data are", text),)
 
 
-def _headline(record: Record) -> str:
+def headline(record: Record) -> str:
     """How far ours are from the published figures, and what stands between them."""
     rows = _beside(record)
     both = [row for row in rows if row["paper"] is not None]

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar
 from torch import nn
 
 from compressor.errors import UnknownNameError, UsageError
+from zoo.layers import check_size
 
 __all__ = ["ModelEntry", "Reported", "build", "entry", "list_models", "register_model"]
 
@@ -190,7 +191,9 @@ def build(
         frames: segment length in frames; default as published.
         mels: number of mel bands; default as published.
         in_channels: input planes (audio channels, deltas); default as published.
-        **kwargs: further arguments of that network's builder.
+        **kwargs: further arguments of that network's builder. `group_classes`, the outputs of a
+            second task behind those of the classes, is one of every network: where the builder does
+            not know it, its classifier is built that much wider.
 
     Returns:
         The network in training mode. It maps (N, *input_shape) to logits (N, outputs).
@@ -208,6 +211,9 @@ def build(
     }
     arguments = {key: value for key, value in sizes.items() if value is not None} | kwargs
     accepted = inspect.signature(found.builder).parameters
+    if "group_classes" in arguments and "group_classes" not in accepted:
+        further = check_size("group_classes", arguments.pop("group_classes"), minimum=0)
+        arguments["num_classes"] = arguments.get("num_classes", found.num_classes) + further
     for key in arguments:
         if key not in accepted:
             raise UnknownNameError(f"argument of network {name}", key, accepted)

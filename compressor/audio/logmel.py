@@ -44,7 +44,7 @@ _SPEAKIN = replace(
     _BASELINE,
     name="speakin2021",
     source=(
-        "SpeakIn 2021, section 4.2: 40 log-mel dimensions (including energy), 40 ms frames, 50 % "
+        "SpeakIn 2021, section 3.2: 40 log-mel dimensions (including energy), 40 ms frames, 50 % "
         "hop; 44.1 kHz is the data set's rate. Not given: FFT size (2048), window (Hann), scale "
         "(htk, 20-22050 Hz), power (2), floor (1e-6), which dimension is the energy (none: 40 mel; "
         "speakin2021_energy: the first)"
@@ -146,7 +146,7 @@ _ALL = (
         _SPEAKIN,
         name="speakin2021_energy",
         source=(
-            "SpeakIn 2021, section 4.2, read to the letter: 40 dimensions including energy, so the "
+            "SpeakIn 2021, section 3.2, read to the letter: 40 dimensions including energy, so the "
             "log of the frame's energy and 39 mel bands; the rest as speakin2021"
         ),
         energy=True,

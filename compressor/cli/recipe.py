@@ -46,7 +46,7 @@ def list_(output: Format = "text") -> None:
       compressor recipe list
       compressor recipe list --format json
     """
-    from compressor.cli.text import columns
+    from compressor.cli.text import columns, screen_width, wrapped
     from compressor.reproduce import list_recipes, load_recipe
 
     recipes = [load_recipe(name) for name in list_recipes()]
@@ -58,7 +58,19 @@ def list_(output: Format = "text") -> None:
         print(json.dumps({"schema": 1, "recipes": shown}, indent=2, ensure_ascii=False))
         return
     rows = [[r.name, r.title, ", ".join(r.variants)] for r in recipes]
-    print("\n".join(columns(["recipe", "what it is", "variants"], rows, left={0, 1, 2})))
+    lines, width = (
+        columns(["recipe", "what it is", "variants"], rows, left={0, 1, 2}),
+        screen_width(),
+    )
+    if width is not None and max(map(len, lines)) > width:
+        lines = [
+            line
+            for name, title, variants in rows
+            for line in wrapped(
+                [f"{name}: {title}", *([f"  {variants}"] if variants else [])], width
+            )
+        ]
+    print("\n".join(lines))
 
 
 @app.command()
@@ -69,6 +81,7 @@ def show(name: Name, change: Set = None, output: Format = "text") -> None:
       compressor recipe show scut2023
       compressor recipe show deepsound2021:32 --format json
     """
+    from compressor.cli.text import screen_width, wrapped
     from compressor.reproduce import load_recipe
     from compressor.reproduce.load import find_recipe
 
@@ -80,7 +93,7 @@ def show(name: Name, change: Set = None, output: Format = "text") -> None:
     if not (variant or change):
         print(path.read_text(encoding="utf-8"), end="")
         return
-    print("\n".join(_lines(recipe)))
+    print("\n".join(wrapped(_lines(recipe), screen_width())))
 
 
 def _record(recipe: TrainingRecipe) -> dict[str, Any]:
@@ -175,6 +188,7 @@ def check(name: Name, change: Set = None, output: Format = "text") -> None:
       compressor recipe check mine.toml
     """
     from compressor import runtime
+    from compressor.cli.text import screen_width, wrapped
     from compressor.reproduce import load_recipe
 
     recipe = load_recipe(name, change or ())
@@ -183,7 +197,8 @@ def check(name: Name, change: Set = None, output: Format = "text") -> None:
 
     def told(found: Check) -> None:
         if output == "text":
-            print(f"{found.status:<4}  {found.name}: {found.text}", flush=True)
+            line = f"{found.status:<4}  {found.name}: {found.text}"
+            print("\n".join(wrapped([line], screen_width())), flush=True)
 
     report = check_recipe(recipe, on_check=told)
     if output == "json":

@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,9 +15,6 @@ from compressor.cli.commands import INTERRUPTED
 from compressor.cli.options import Cache
 from compressor.cli.recipe import set_option
 from compressor.errors import UnknownNameError
-
-if TYPE_CHECKING:
-    from reports.tables import Table
 
 __all__ = ["reproduce"]
 
@@ -113,21 +110,13 @@ def reproduce(
     elif output == "markdown":
         print(markdown(record), end="")
     else:
-        from reports.reproduction import facts, tables
+        from compressor.cli.reproduce_text import reproduction_lines
+        from compressor.cli.text import screen_width
 
-        for table in tables(record).values():
-            print("\n".join([*_text(table), ""]))
-        for fact in facts(record):
-            print(f"{fact.label}: {fact.text}")
+        print("\n".join(reproduction_lines(record, screen_width())))
         print(page)
 
 
 def _short(data: str | None) -> str:
     """Name of a data set in the run folder's name."""
     return "synthetic" if data is None else Path(data).name.replace(":", "-") or "data"
-
-
-def _text(table: Table) -> list[str]:
-    from compressor.cli.text import columns
-
-    return [table.caption, "", *columns(table.columns, table.rows, left=table.texts)]

@@ -32,6 +32,8 @@ from compressor.errors import UsageError
 
 if TYPE_CHECKING:
     from compressor.artifact import Artifact
+    from compressor.data import SceneSet
+    from compressor.reproduce.prepare import Prepared
     from compressor.reproduce.recipe import TrainingRecipe
     from compressor.sweep.experiment import Experiment
     from compressor.training import Evaluation
@@ -232,7 +234,7 @@ class _Run:
                     checkpoint=self.places.checkpoint,
                     on_epoch=lambda _, of, record: bar.advance(f"loss {record['loss']:.3f}"),
                 )
-            self._finish(artifact, scores, {})
+            self._finish(artifact, scores, features.dataset)
 
         return work
 
@@ -255,9 +257,7 @@ class _Run:
                     checkpoint=self.places.checkpoint,
                     on_epoch=lambda _, of, record: bar.advance(f"loss {record['loss']:.3f}"),
                 )
-            self._finish(
-                artifact, scores, {"recipe": recipe.plain(), "notes": list(prepared.notes)}
-            )
+            self._finish(artifact, scores, prepared.features.dataset, prepared)
 
         return work
 
@@ -268,11 +268,23 @@ class _Run:
             command=("compressor", *sys.argv[1:]), seed=self.seed, data_hash=data_hash
         )
 
-    def _finish(self, artifact: Artifact, scores: Evaluation, facts: dict[str, Any]) -> None:
+    def _finish(
+        self,
+        artifact: Artifact,
+        scores: Evaluation,
+        dataset: SceneSet,
+        prepared: Prepared | None = None,
+    ) -> None:
+        from compressor.cli.train_text import limits_of, training_lines
         from compressor.sweep.store import write_json
         from compressor.sweep.trial import save_artifact
 
         save_artifact(artifact, self.places.model)
+        recipe = None if prepared is None else prepared.recipe
+        found = limits_of(self.places.model, "all" if recipe is None else recipe.year)
+        facts: dict[str, Any] = {}
+        if prepared is not None:
+            facts = {"recipe": prepared.recipe.plain(), "notes": list(prepared.notes)}
         if self.places.results is not None:
             write_json(
                 self.places.results,
@@ -281,11 +293,17 @@ class _Run:
                     "kind": "training",
                     **facts,
                     "test": scores.to_dict(),
+                    "verdicts": [] if isinstance(found, str) else [v.to_dict() for v in found],
                     "history": [dict(entry) for entry in artifact.history],
                     "provenance": dict(artifact.provenance),
                 },
             )
         if self.places.checkpoint is not None:
             self.places.checkpoint.unlink(missing_ok=True)
-        print(f"accuracy {100 * scores.accuracy:.1f} %, log loss {scores.log_loss:.3f}")
-        print(self.places.model)
+        notes = []
+        if recipe is not None and recipe.chains:
+            notes = [
+                f"before compression ({', '.join(recipe.chains)}), which `compressor reproduce "
+                f"{recipe.id}` does as the paper says"
+            ]
+        print("\n".join(training_lines(self.places.model, dataset, scores, found, notes)))

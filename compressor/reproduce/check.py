@@ -111,7 +111,9 @@ def check_recipe(
     )
 
     dataset = made_up_set(recipe)
-    settings, _ = fit_settings(recipe, dataset, front_end)
+    settings, notes = fit_settings(recipe, dataset, front_end)
+    for note in notes:  # what is asked for and cannot be is not tried either
+        found("left away", "open", note)
     experiment = make_experiment(recipe, settings)
     model = build_network(experiment, shape, dataset.classes, seed=0)
     network_shape = input_shape(recipe.model, shape)
@@ -279,7 +281,7 @@ def made_up_set(recipe: TrainingRecipe) -> SceneSet:
     )
     return SceneSet(
         name="made-up",
-        title="made-up clips",
+        title=recipe.data,
         root=Path(),
         classes=classes,
         train=clips,

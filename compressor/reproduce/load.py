@@ -148,6 +148,7 @@ def parse_changes(given: Sequence[str]) -> dict[str, Any]:
             raise UsageError(f"--set {text!r}: write section.key=value, such as training.epochs=20")
         if parts[0] not in SECTIONS:
             raise UnknownNameError("section of a training recipe", parts[0], SECTIONS)
+        _refuse_settled(text, parts)
         inner = tables
         for part in parts[:-1]:
             inner = inner.setdefault(part, {})
@@ -157,6 +158,24 @@ def parse_changes(given: Sequence[str]) -> dict[str, Any]:
             raise UsageError(f"--set gives {key.strip()} twice; give it once")
         inner[parts[-1]] = _value(value.strip())
     return tables
+
+
+def _refuse_settled(text: str, parts: Sequence[str]) -> None:
+    """Refuses changes of what decides before changes are laid over: they would do nothing.
+
+    Raises:
+        UsageError: such a change.
+    """
+    if parts[0] == "variants" or parts[:2] == ["recipe", "variant"]:
+        raise UsageError(
+            f"--set {text!r}: a variant is named with the recipe, as in scut2023:model2, and its "
+            "values are set in their own sections, such as model.name=dsmn"
+        )
+    if parts[0] in ("version", "extends"):
+        raise UsageError(
+            f"--set {text!r}: {parts[0]} belongs to a recipe's file; `compressor recipe copy NAME "
+            "FILE.toml --extend` makes one"
+        )
 
 
 def _value(text: str) -> Any:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from compressor.data import Clip, SceneSet, open_dataset
 from compressor.data.dataset import Progress
+from compressor.errors import UsageError
 from compressor.reproduce.recipe import TrainingRecipe
 from compressor.sweep.execute import Silent, Watch
 from compressor.sweep.experiment import Experiment, build_network, front_end_of
@@ -22,9 +23,18 @@ from compressor.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from compressor.audio.logmel import LogMel
+    from compressor.data.feature_set import FeatureSet
     from compressor.data.features import Features
 
-__all__ = ["GROUPS", "Prepared", "fit_settings", "groups_of", "make_experiment", "prepare"]
+__all__ = [
+    "GROUPS",
+    "Prepared",
+    "average_notes",
+    "fit_settings",
+    "groups_of",
+    "make_experiment",
+    "prepare",
+]
 
 GROUPS = ("indoor", "outdoor", "transportation")
 REFERENCE_DEVICE = "a"  # whose spectra are moved
@@ -82,6 +92,7 @@ def prepare(
     build_network(experiment, shape, dataset.classes, seed=0)
     with watch.on_progress("features") as on_progress:
         features = _extract(dataset, recipe, settings, cache, on_progress)
+    more = (*more, *average_notes(features.train, settings))
     return Prepared(recipe, experiment, features, (*notes, *more, *features.notes))
 
 
@@ -143,6 +154,9 @@ def fit_settings(
         recipe: with the settings for clips of `recipe.segment_s`.
         dataset: with the recipe's labels.
         front_end: at the data's rate.
+
+    Raises:
+        UsageError: the crop is longer than the clips.
     """
     settings = recipe.training
     changes: dict[str, Any] = {}
@@ -150,6 +164,11 @@ def fit_settings(
     share = min(1.0, dataset.clip_s / recipe.segment_s)
     if recipe.crop_s is not None:
         changes["crop_frames"] = front_end.frames(share * recipe.crop_s)
+        if changes["crop_frames"] > front_end.frames(dataset.clip_s):
+            raise UsageError(
+                f"[features] crop_s is {recipe.crop_s:g}, a crop of {share * recipe.crop_s:g} s of "
+                f"clips of {dataset.clip_s:g} s; set it to at most {dataset.clip_s / share:g}"
+            )
     if share < 1.0:
         if settings.time_warp_frames:
             changes["time_warp_frames"] = max(1, round(share * settings.time_warp_frames))
@@ -180,6 +199,32 @@ def fit_settings(
                 "correction"
             )
     return dataclasses.replace(settings, **changes), tuple(notes)
+
+
+def average_notes(train: FeatureSet, settings: TrainSettings) -> tuple[str, ...]:
+    """What a training of too few steps makes of the moving average of the weights.
+
+    The decay of the average rises with the steps up to the recipe's. A training that is over before
+    has an average that reaches back less far, which is what it needs; only of a few steps does it
+    still hold the random start.
+
+    Args:
+        train: the training part.
+        settings: of its training.
+    """
+    from compressor.training.ema import decay_at, start_left
+    from compressor.training.loop import count_steps
+
+    decay, steps = settings.ema_decay, count_steps(train, settings)
+    reached = decay_at(steps, decay)
+    if reached == decay:  # also where there is no average
+        return ()
+    left = start_left(steps, decay)
+    start = f"; {left:.1%} of it is the untrained network" if left >= 0.001 else ""
+    return (
+        f"moving average of the weights: {steps:,} steps are too few for its decay of {decay:g}, "
+        f"which rises to {reached:.4g} (about the last {1 / (1 - reached):,.0f} steps){start}",
+    )
 
 
 def _extract(

@@ -177,18 +177,19 @@ def open_features(experiment: Experiment, fold: int | None, watch: Watch) -> Fea
         dataset.clip_s
     )
     model = build_network(experiment, shape, dataset.classes, seed=0)
-    _check_own(experiment.model, model, shape, len(dataset.classes))
+    further = network_arguments(experiment, shape, dataset.classes).get("group_classes", 0)
+    _check_own(experiment.model, model, shape, len(dataset.classes) + further)
     check_crop(experiment, shape, dataset.clip_s)
     with watch.on_progress("features") as on_progress:
         return extract(dataset, front_end, cache=cache, on_progress=on_progress)
 
 
-def _check_own(name: str, model: nn.Module, shape: Shape, classes: int) -> None:
+def _check_own(name: str, model: nn.Module, shape: Shape, outputs: int) -> None:
     """Runs a user's own network once; those of the zoo are known to work."""
     import zoo.own
 
     if zoo.own.is_own(name):
-        zoo.own.check_output(name, model, input_shape(name, shape), classes)
+        zoo.own.check_output(name, model, input_shape(name, shape), outputs)
 
 
 def check_crop(experiment: Experiment, shape: Shape, clip_s: float) -> None:
@@ -277,7 +278,8 @@ def network_arguments(
     """Arguments of `zoo.build` beyond name and number of classes.
 
     Sizes follow from the features; where a network has outputs for the three groups of the ten TAU
-    scenes and the data has other classes, those outputs are left away.
+    scenes and the data has other classes, those outputs are left away. Where the groups are trained
+    as a second task, a network without such outputs gets them.
 
     Args:
         experiment: network and its arguments.
@@ -295,8 +297,11 @@ def network_arguments(
     accepted = inspect.signature(zoo.entry(zoo.allow(experiment.model)).builder).parameters
     sizes = dict(zip(("in_channels", "mels", "frames"), shape, strict=True))
     arguments: dict[str, Any] = {k: v for k, v in sizes.items() if k in accepted}
-    if "group_classes" in accepted and not _are_tau_scenes(classes):
+    has_groups, two_tasks = _are_tau_scenes(classes), experiment.train.tasks == "scene+group"
+    if "group_classes" in accepted and not has_groups:
         arguments["group_classes"] = 0
+    if "group_classes" not in accepted and has_groups and two_tasks:
+        arguments["group_classes"] = 3
     return {**arguments, **experiment.model_args}
 
 

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["WeightAverage", "tensors_of"]
+__all__ = ["WeightAverage", "decay_at", "start_left", "tensors_of"]
 
 
 def tensors_of(model: nn.Module) -> list[Tensor]:
     """All parameters and buffers of `model`, detached, sharing its memory."""
     return [tensor.detach() for tensor in (*model.parameters(), *model.buffers())]
+
+
+def decay_at(step: int, decay: float) -> float:
+    """The decay d of a step, counted from 1: min(decay, (1 + n) / (10 + n))."""
+    return min(decay, (1 + step) / (10 + step))
+
+
+def start_left(steps: int, decay: float) -> float:
+    """Share of the weights of before the first step in the average after some steps."""
+    return math.prod(decay_at(step, decay) for step in range(1, steps + 1))
 
 
 class WeightAverage:
@@ -38,7 +49,7 @@ class WeightAverage:
     def update(self) -> None:
         """Take in the network's weights after one more step."""
         self._steps += 1
-        decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
+        decay = decay_at(self._steps, self._decay)
         live, average = zip(*self._floats, strict=True)
         torch._foreach_lerp_(average, live, 1 - decay)
         for current, kept in self._others:

@@ -74,21 +74,25 @@ def cm_softmax(
 class MarginHead:
     """What CM-softmax needs of a network's last layer, which stays a plain layer.
 
-    While the network is trained, cosines are taken between the layer's inputs and its weights. For
-    inference the weights are written at the length s / (mean length of the embeddings) and the bias
-    as 0: the largest output is then that of the largest cosine, and the outputs of an embedding of
-    mean length are s times the cosines. The mean runs over the steps of the training, as
-    `WeightAverage` does with a decay of 0.99.
+    While the network is trained, cosines are taken between the layer's inputs (of a convolution
+    with several positions: their mean, see `Classifier`) and its weights. For inference the weights
+    are written at the length s / (mean length of the embeddings) and the bias as 0: the largest
+    output is then that of the largest cosine, and the outputs of an embedding of mean length are s
+    times the cosines. A BatchNorm behind the layer, which no cosine depends on, gets the scales and
+    shifts that give just that, while weights and statistics stay as they are: estimated anew, the
+    statistics are then still those of the weights. The mean length runs over the steps of the
+    training, as `WeightAverage` does with a decay of 0.99.
     """
 
     def __init__(self, classifier: Classifier, scale: float) -> None:
         """Args: the layer, see `find_classifier`, and s."""
-        self._layer = classifier
+        self._layer = classifier.layer
+        self._batch_norm = classifier.norm
         self._scale = scale
         self._steps = 0
-        self._norm = torch.zeros((), device=classifier.weight.device)
+        self._norm = torch.zeros((), device=self._layer.weight.device)
         self._embedding: Tensor | None = None
-        self._handle = classifier.register_forward_pre_hook(self._keep)
+        self._handle = self._layer.register_forward_pre_hook(self._keep)
 
     def _keep(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         if layer.training:
@@ -97,7 +101,9 @@ class MarginHead:
     def cosines(self) -> Tensor:
         """Of the batch that the network has just been trained on: (N, outputs) float32."""
         assert self._embedding is not None, "the network has not been run in training mode"
-        embedding, self._embedding = self._embedding.flatten(1).float(), None
+        embedding, self._embedding = self._embedding.float(), None
+        of_map = isinstance(self._layer, nn.Conv2d)
+        embedding = embedding.mean(dim=(2, 3)) if of_map else embedding.flatten(1)
         norms = embedding.detach().norm(dim=1)
         self._steps += 1
         decay = min(_NORM_DECAY, (self._steps - 1) / (9 + self._steps))  # 0 at first
@@ -107,13 +113,22 @@ class MarginHead:
     @contextmanager
     def for_inference(self) -> Iterator[None]:
         """The layer as inference needs it; afterwards as it is trained."""
-        layer = self._layer
-        kept = [(p, p.detach().clone()) for p in (layer.weight, layer.bias) if p is not None]
+        layer, norm = self._layer, self._batch_norm
+        written = (layer.weight, layer.bias) if norm is None else (norm.weight, norm.bias)
+        kept = [(p, p.detach().clone()) for p in written if p is not None]
         with torch.no_grad():
-            rows = F.normalize(layer.weight.flatten(1)) * (self._scale / self._norm.clamp(min=1e-6))
-            layer.weight.copy_(rows.view_as(layer.weight))
-            if layer.bias is not None:
-                layer.bias.zero_()
+            length = self._scale / self._norm.clamp(min=1e-6)
+            if norm is None:
+                rows = F.normalize(layer.weight.flatten(1)) * length
+                layer.weight.copy_(rows.view_as(layer.weight))
+                if layer.bias is not None:
+                    layer.bias.zero_()
+            else:
+                assert norm.running_mean is not None and norm.running_var is not None
+                factors = length / layer.weight.flatten(1).norm(dim=1).clamp(min=1e-12)
+                mean = norm.running_mean
+                norm.weight.copy_(factors * (norm.running_var + norm.eps).sqrt())
+                norm.bias.copy_(factors * (mean if layer.bias is None else mean - layer.bias))
         try:
             yield
         finally:

@@ -9,6 +9,7 @@ is left out of the means and of the class-wise results.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,6 +49,16 @@ class Evaluation:
     device_log_loss: dict[str, float]
     confusion: tuple[tuple[int, ...], ...]
     class_log_loss: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def standard_error(self) -> float:
+        """Of `accuracy`, from the number of clips alone (binomial)."""
+        return math.sqrt(self.accuracy * (1 - self.accuracy) / self.n)
+
+    @property
+    def chance(self) -> float:
+        """Accuracy of always answering with the commonest class of the part."""
+        return max(sum(row) for row in self.confusion) / self.n
 
     def to_dict(self) -> dict[str, object]:
         """Plain data (JSON) from which `from_dict` makes an equal record."""

@@ -5,6 +5,7 @@ Standard library only.
 
 from __future__ import annotations
 
+import difflib
 import math
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -98,20 +99,33 @@ def check_value(name: str, kind: str, value: object) -> None:
     """
     if name in _CHOICES:
         if value not in _CHOICES[name]:
+            close = difflib.get_close_matches(str(value), _CHOICES[name], n=1)
+            meant = f"did you mean {close[0]}? " if close else ""
             raise ConfigError(
-                f"training setting {name} is {value!r}; allowed: {', '.join(_CHOICES[name])}"
+                f"training setting {name} is {value!r}; {meant}allowed: {', '.join(_CHOICES[name])}"
             )
     elif kind == "bool":
         if not isinstance(value, bool):
             raise ConfigError(f"training setting {name} is {value!r}; give true or false")
     elif name == "hidden_mask_layers":
         if not (isinstance(value, tuple) and all(isinstance(one, str) and one for one in value)):
-            raise ConfigError(f"training setting {name} is {value!r}; give a list of layer names")
+            raise ConfigError(
+                f"training setting {name} is {value!r}; give a list of layer names, "
+                "such as ['body.0']"
+            )
     elif name == "speeds":
         if not isinstance(value, tuple) or not value:
-            raise ConfigError(f"training setting {name} is {value!r}; give a list of numbers")
+            raise ConfigError(
+                f"training setting {name} is {value!r}; give a list of numbers, "
+                "such as [0.9, 1.0, 1.1]"
+            )
         for one in value:
             _check_number(name, "float", one)
+        if 1 not in value:
+            raise ConfigError(
+                f"training setting {name} is {value!r}; 1.0 must be among them: clips at another "
+                "speed stand beside the clips, not in their place"
+            )
         if len(set(value)) < len(value):
             raise ConfigError(
                 f"training setting {name} is {value!r}; give each number once: clips that are "
@@ -127,10 +141,12 @@ def _check_number(name: str, kind: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
         wanted = "a whole number" if whole else "a number"
         raise ConfigError(f"training setting {name} is {value!r}; give {wanted}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"training setting {name} is {value!r}; give a finite number")
     low, high, low_in, high_in = _RANGES[name]
     above = value >= low if low_in else value > low
     below = value <= high if high_in else value < high
-    if not (above and below):  # also true for NaN
+    if not (above and below):
         bounds = f"{'at least' if low_in else 'more than'} {low:g}"
         if high < math.inf:
             bounds += f" and {'at most' if high_in else 'less than'} {high:g}"

@@ -47,6 +47,46 @@ def test_a_limit_that_does_not_hold_fails() -> None:
     assert "over 30,000,000" in failed[0].text
 
 
+# Those of the papers' networks that no recipe trains this way.
+PARTS = {
+    "margins": ("training.loss=cm_softmax",),
+    "two tasks": ("training.tasks=scene+group", "training.pcgrad=true"),
+    "both": ("training.loss=cm_softmax", "training.tasks=scene+group", "training.pcgrad=true"),
+    "batches": (
+        "training.spectrum_correction=true",
+        "training.mixup_kind=level",
+        "training.mixup_alpha=0.6",
+        "training.time_warp_frames=5",
+        "training.cutout_masks=2",
+        "training.time_shift_frames=10",
+        "training.mix_masks=input",
+        "training.time_masks=1",
+        "training.tta_copies=2",
+        "training.ema_decay=0.999",
+        "training.gamma_l1=1e-4",
+    ),
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize(
+    "name", ["speakin2021:strided", "pku2022", "deepsound2021:32", "dcase2024"]
+)
+def test_parts_of_other_papers_fit_any_recipe(name: str, part: str) -> None:
+    report = check_recipe(load_recipe(name, PARTS[part]))
+    named = {check.name: check for check in report.checks}
+    assert named["one batch"].status == "pass"
+    assert "left away" not in named
+
+
+def test_what_a_recipes_data_cannot_is_said() -> None:
+    """The three classes of BUPT are groups themselves."""
+    report = check_recipe(load_recipe("dcase2020", ("training.tasks=scene+group",)))
+    (left,) = (check for check in report.checks if check.name == "left away")
+    assert left.status == "open"
+    assert "3Class, development has no groups of scenes" in left.text
+
+
 @pytest.fixture(scope="module")
 def few_scenes(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Sixty embedded scenes of 1 s in the layout of TAU 2022."""

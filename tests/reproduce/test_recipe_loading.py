@@ -26,7 +26,14 @@ from compressor.reproduce.tables import merge
         ("recipe.year=1999", ConfigError, "year is 1999; known: 2020"),
         ("epochs=3", UsageError, "write section.key=value"),
         ("training.epochs", UsageError, "write section.key=value"),
-        ("training.optimizer=adamx", ConfigError, "allowed: adamw, sgd, adam, radam"),
+        ("training.optimizer=adamx", ConfigError, "did you mean adam.* allowed: adamw, sgd, adam,"),
+        ("training.optimizer=lion", ConfigError, "'lion'; allowed: adamw, sgd, adam, radam"),
+        ("training.lr=inf", ConfigError, "give a finite number"),
+        # of what would change nothing
+        ("recipe.variant=frames44", UsageError, "a variant is named with the recipe"),
+        ("variants.frames44.model.name=dsmn", UsageError, "a variant is named with the recipe"),
+        ("extends.name=scut2023", UsageError, "extends belongs to a recipe's file"),
+        ("version.a=1", UsageError, "version belongs to a recipe's file"),
     ],
 )
 def test_bad_changes_say_what_is_allowed(change: str, error: type[Exception], message: str) -> None:

@@ -7,8 +7,10 @@ import pytest
 
 from compressor.audio.logmel import preset
 from compressor.data import Clip, SceneSet
+from compressor.errors import UsageError
 from compressor.reproduce import load_recipe
-from compressor.reproduce.prepare import GROUPS, fit_settings, relabel
+from compressor.reproduce.check import made_up_clips, made_up_set
+from compressor.reproduce.prepare import GROUPS, average_notes, fit_settings, relabel
 
 TAU = ("airport", "bus", "metro", "metro_station", "park", "public_square", "shopping_mall",
        "street_pedestrian", "street_traffic", "tram")  # fmt: skip
@@ -61,6 +63,13 @@ def test_the_crop_keeps_its_share() -> None:
     assert notes == ("clips of 5 s in place of 10 s: crop shortened alike",)
 
 
+def test_a_crop_longer_than_the_clips_names_its_setting() -> None:
+    recipe = load_recipe("deepsound2021:32", ["features.crop_s=11"])
+    for clip_s in (10.0, 5.0):
+        with pytest.raises(UsageError, match=r"crop_s is 11, .* set it to at most 10"):
+            fit_settings(recipe, scenes(clip_s=clip_s), preset(recipe.front_end))
+
+
 def test_one_task_and_no_correction_where_the_data_has_no_groups_and_devices() -> None:
     recipe = load_recipe("scut2023")
     settings, notes = fit_settings(
@@ -81,3 +90,18 @@ def test_correction_needs_device_a_and_another(devices: tuple[str, ...]) -> None
     recipe = load_recipe("scut2023")
     settings, _ = fit_settings(recipe, scenes(devices=devices), preset(recipe.front_end))
     assert not settings.spectrum_correction
+
+
+def test_a_moving_average_of_few_steps_is_said() -> None:
+    few = ("epochs=10", "batch_size=8", "validation_share=0", "early_stop_epochs=0")
+    recipe = load_recipe("deepsound2021:32", [f"training.{change}" for change in few])
+    part = made_up_clips((1, 32, 4), made_up_set(recipe), 72)  # 9 steps an epoch
+    (note,) = average_notes(part, recipe.training)
+    # (1 + 90) / (10 + 90) and 1 / (1 - 0.91)
+    assert "90 steps are too few for its decay of 0.999, which rises to 0.91 (about" in note
+    assert note.endswith("the last 11 steps)")
+    once = dataclasses.replace(recipe.training, epochs=1, batch_size=72)
+    # one step: 2 / 11
+    assert average_notes(part, once)[0].endswith("; 18.2% of it is the untrained network")
+    assert average_notes(part, dataclasses.replace(once, ema_decay=0.0)) == ()
+    assert average_notes(part, dataclasses.replace(recipe.training, ema_decay=0.9)) == ()

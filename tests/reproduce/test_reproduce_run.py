@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ from tiny_data import write_tiny
 from compressor.artifact import load
 from compressor.cli import recipe as recipe_command
 from compressor.cli.reproduce import reproduce as reproduce_command
+from compressor.cli.reproduce_text import laid_out, reproduction_lines
 from compressor.cli.train import train
 from compressor.data import open_dataset
-from compressor.errors import CompressorError, UsageError
+from compressor.errors import CompressorError, MeasureError, UsageError
 from compressor.reproduce import load_recipe
 from compressor.reproduce.prepare import prepare
 from compressor.reproduce.run import Reproduction, reproduce
@@ -28,6 +30,7 @@ from compressor.training import evaluate
 from reports.reproduce_page import render
 from reports.reproduction import tables
 from reports.reproduction_files import csv_text, markdown
+from reports.tables import Table
 
 app = typer.Typer()
 app.command("train")(train)
@@ -222,6 +225,34 @@ def test_all_formats_show_the_same_figures(record: dict[str, Any]) -> None:
     assert float(rows[0]["accuracy"]) == first
 
 
+def test_text_begins_with_how_far_ours_are_and_fits_a_terminal(record: dict[str, Any]) -> None:
+    whole = list(reproduction_lines(record, None))
+    assert whole[0].startswith("tiny on data: ") and "Not the paper's conditions" in whole[0]
+    found = tables(record)
+    assert all(table.caption in whole for table in found.values())
+    lines = list(reproduction_lines(record, 80))
+    assert max(map(len, lines)) <= 80
+    first = {line.split(" ")[0] for line in lines}
+    assert "theirs" in first and "half" not in first
+    (ours,) = (line for line in lines if line.startswith("  ours: half"))
+    row = next(row for row in found["paper"].rows if row[0] == "theirs")
+    cells = dict(zip(found["paper"].columns, row, strict=True))
+    assert all(text in ours for text in (cells["accuracy %"], cells["log loss"]))
+    assert f"{cells['bytes']} B" in ours
+    assert "no-mixup: no mixup" in lines, "what has no room in the table stands below it"
+
+
+def test_a_confusion_of_many_classes_is_numbered() -> None:
+    names = tuple(f"a_class_called_{letter}" for letter in "abcdefghijk")
+    rows = tuple((name, "2", *("7",) * 11) for name in names)
+    table = Table("c", ("class", "clips", *names), rows)
+    lines = list(laid_out("confusion", table, 80))
+    assert max(map(len, lines)) <= 80
+    assert lines[0].split() == ["class", "clips", *map(str, range(1, 12))]
+    assert lines[1].split()[:2] == ["1", "a_class_called_a"] and lines[11].startswith("11 a_class")
+    assert next(laid_out("confusion", table, None)).split() == ["class", "clips", *names]
+
+
 def test_a_record_of_something_else_is_refused() -> None:
     with pytest.raises(UsageError, match="no record of `compressor reproduce`"):
         tables({"schema": 1})
@@ -247,12 +278,40 @@ def test_train_by_a_recipe_writes_a_run_folder_that_resumes(home: Path) -> None:
     assert result.exit_code == 0, result.output
     stored = json.loads((out / "results.json").read_text())
     assert stored["recipe"]["training"]["epochs"] == 1
+    first, second, *_, before, last = result.stdout.splitlines()
+    test = stored["test"]
+    share = test["accuracy"]
+    error = math.sqrt(share * (1 - share) / 12)
+    figures = f"accuracy {100 * share:.1f} % ± {100 * error:.1f} (chance 33.3)"  # three classes
+    assert first.startswith(f"{figures}; PASS DCASE 2023 Task 1: ")
+    (verdict,) = stored["verdicts"]
+    assert verdict["year"] == 2023 and verdict["status"] == "pass"
+    assert first.endswith(" to spare)")
+    assert second.startswith(f"log loss {test['log_loss']:.3f}; 12 test clips of ")
+    assert before.startswith("before compression (half), which `compressor reproduce tiny`")
+    assert last == str(out / "model.pt")
     assert load(out / "model.pt").history[0]["settings"]["epochs"] == 1
     assert not (out / "checkpoint.pt").exists()
     # an option wins over the recipe
     other = invoke("train", home / "m.pt", *common, "--epochs", 1, "--batch-size", 6, "--resume")
     assert other.exit_code == 0, other.output
     assert load(home / "m.pt").history[0]["settings"]["batch_size"] == 6
+
+
+def test_a_network_that_cannot_be_counted_is_trained_all_the_same(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise MeasureError("no counting rule")
+
+    monkeypatch.setattr("compressor.audit.audit", broken)
+    result = invoke(
+        "train", home / "odd.pt", "--recipe", home / "tiny.toml", "--data", home / "data",
+        "--cache", home / "cache", "--epochs", 1,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[0].endswith("; limits UNKNOWN: no counting rule")
+    assert (home / "odd.pt").is_file()
 
 
 @pytest.mark.parametrize(
@@ -277,6 +336,11 @@ def test_bad_usage(arguments: tuple[str, ...], message: str) -> None:
 def test_recipe_commands(tmp_path: Path) -> None:
     listed = invoke("recipe", "list")
     assert listed.exit_code == 0 and "deepsound2021" in listed.stdout
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "80")
+        for arguments in (("list",), ("show", "pku2022:frames44"), ("check", "pku2022:frames44")):
+            narrow = invoke("recipe", *arguments).stdout.splitlines()
+            assert len(narrow) > 5 and max(map(len, narrow)) <= 80
     assert "# section 2.2" in invoke("recipe", "show", "speakin2021").stdout
     shown = invoke("recipe", "show", "scut2023:model2", "--set", "training.epochs=3").stdout
     assert "training.epochs" in shown and " 3\n" in shown

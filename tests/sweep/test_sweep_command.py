@@ -17,7 +17,8 @@ from tiny_data import write_tiny
 from typer.testing import Result
 
 from compressor import artifact
-from compressor.audit import audit
+from compressor.audit import audit, verdicts
+from compressor.cli.audit_text import headline
 from compressor.cli.sweep import model_args, read_settings, sweep
 from compressor.cli.train import train
 from compressor.errors import CompressorError, ConfigError, UsageError
@@ -252,6 +253,9 @@ def test_another_front_end_decides_the_network_and_is_in_the_file(tiny: Path) ->
         *("--batch-size", "8", "--front-end", "speakin2021:n_mels=24"),
     )
     assert result.exit_code == 0, result.output
+    first = result.stdout.splitlines()[0]  # without a recipe: every year's limits
+    assert first.startswith("accuracy ")
+    assert first.endswith(f"; {headline(verdicts(audit(out)))}")
     stored = artifact.load(out)
     assert stored.input_shape[1] == stored.front_end["n_mels"] == 24
     assert stored.front_end["name"].startswith("speakin2021:n_mels=24")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from compressor.training.ema import WeightAverage, tensors_of
+from compressor.training.ema import WeightAverage, decay_at, start_left, tensors_of
 
 
 def test_two_steps_by_hand() -> None:
@@ -29,6 +29,26 @@ def test_decay_caps_the_warmup() -> None:
     average.update()  # 2/11 > 0.1
     average.swap()
     assert layer.weight.item() == pytest.approx(0.9)
+
+
+def test_what_is_left_of_the_start_by_hand() -> None:
+    """Three steps: 2/11 · 3/12 · 4/13. Of a few hundred nothing is left, whatever the decay."""
+    assert start_left(3, 0.999) == pytest.approx(24 / 1716)
+    assert start_left(300, 0.999) < 1e-12
+    assert start_left(3, 0.1) == pytest.approx(0.001)
+    layer = nn.Linear(1, 1, bias=False)
+    layer.weight.data.fill_(1.0)
+    average = WeightAverage(layer, decay=0.999)
+    layer.weight.data.zero_()
+    for _ in range(3):
+        average.update()
+    average.swap()
+    assert layer.weight.item() == pytest.approx(start_left(3, 0.999))
+
+
+def test_decay_of_a_step_by_hand() -> None:
+    assert decay_at(90, 0.999) == pytest.approx(91 / 100)
+    assert decay_at(8_990, 0.999) == 0.999 > decay_at(8_989, 0.999)
 
 
 def test_batchnorm_statistics_are_averaged_and_counters_copied() -> None:

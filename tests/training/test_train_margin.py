@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from compressor.errors import ConfigError
 from compressor.training import TrainSettings, evaluate, fit
+from compressor.training.classifier import Classifier
 from compressor.training.margin import MarginHead, cm_softmax
 
 Make = Callable[..., Any]
@@ -73,7 +74,7 @@ def test_the_loss_falls_with_the_cosine_everywhere_and_has_finite_slopes() -> No
 def test_the_layer_gives_scaled_cosines_at_inference(kind: str) -> None:
     torch.manual_seed(0)
     layer = nn.Linear(6, 4) if kind == "linear" else nn.Conv2d(6, 4, 1)
-    head = MarginHead(layer, 30.0)
+    head = MarginHead(Classifier(layer), 30.0)
     x = 3 * torch.randn(50, 6)
     x[:, 0] += 2
     shaped = x if kind == "linear" else x[:, :, None, None]
@@ -98,7 +99,7 @@ def test_the_layer_gives_scaled_cosines_at_inference(kind: str) -> None:
 def test_mean_length_by_hand() -> None:
     """First step: 5. Second: d = 1/11, 1/11·5 + 10/11·10. What evaluation sees does not count."""
     layer = nn.Linear(2, 3)
-    head = MarginHead(layer, 1.0)
+    head = MarginHead(Classifier(layer), 1.0)
     for value, training in ((1.0, True), (100.0, False), (2.0, True)):
         layer.train(training)
         layer(value * torch.tensor([[3.0, 4.0]]))
@@ -130,12 +131,71 @@ def test_a_network_is_trained_and_keeps_its_shape(
     assert not network[-1]._forward_pre_hooks
 
 
+def pooled_head(bias: bool) -> nn.Sequential:
+    """1x1 convolution of weights (2, 0) and (3, 4), BatchNorm, mean over positions."""
+    layer = nn.Conv2d(2, 2, 1, bias=bias)
+    layer.weight.data = torch.tensor([[2.0, 0.0], [3.0, 4.0]]).view(2, 2, 1, 1)
+    return nn.Sequential(layer, nn.BatchNorm2d(2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_cosines_of_the_pooled_embedding_by_hand(bias: bool) -> None:
+    """Two positions (3, 0) and (3, 8): their mean (3, 4) has the length 5.
+
+    Cosines: with (2, 0) 3/5; with (3, 4) 1. At inference 10 times that, the length being the mean
+    one; a clip of the mean embedding (4, 0) has 10 · 4/5 · (1, 3/5).
+    """
+    network = pooled_head(bias)
+    head = MarginHead(Classifier(network[0], network[1]), 10.0)
+    x = torch.tensor([[[[3.0, 3.0]], [[0.0, 8.0]]]])
+    network(x)
+    assert head.cosines().tolist()[0] == pytest.approx([0.6, 1.0])
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    network.eval()
+    other = torch.tensor([[[[8.0, 0.0]], [[0.0, 0.0]]]])
+    with head.for_inference():
+        assert network(x).tolist()[0] == pytest.approx([6.0, 10.0], rel=1e-5)
+        assert network(other).tolist()[0] == pytest.approx([8.0, 4.8], rel=1e-5)
+        now = network.state_dict()
+        same = [name for name in before if torch.equal(before[name], now[name])]
+        assert sorted(set(before) - set(same)) == ["1.bias", "1.weight"]
+    after = network.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    head.close()
+
+
+def test_a_pooled_network_is_trained(make_part: Make, make_standardizer: Make) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 3, 1, bias=False),
+        nn.BatchNorm2d(3),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    )
+    part = make_part()
+    settings = TrainSettings(
+        epochs=12, batch_size=16, lr=0.02, loss="cm_softmax", label_smoothing=0.0, ema_decay=0.9
+    )
+    standardizer = make_standardizer(part)
+    fit(network, part, settings, standardizer=standardizer, device="cpu")
+    found = evaluate(network, make_part(seed=1), standardizer=standardizer, device="cpu")
+    assert found.macro_accuracy > 0.95
+    assert found.log_loss < 0.3, "the outputs must be probabilities of a usable size"
+    norm = network[4]
+    assert norm.running_var is not None
+    lengths = network[3].weight.flatten(1).norm(dim=1)
+    factors = norm.weight / (norm.running_var + norm.eps).sqrt() * lengths
+    assert torch.allclose(factors, factors.mean().expand(3), rtol=1e-4)
+
+
 def test_a_network_without_a_last_layer_is_refused(
     make_part: Make, make_standardizer: Make
 ) -> None:
-    network = nn.Sequential(nn.Conv2d(1, 3, 1), nn.BatchNorm2d(3), nn.AvgPool2d((12, 10)))
-    network.append(nn.Flatten())
+    network = nn.Sequential(nn.Conv2d(1, 3, 1), nn.ReLU(), nn.AvgPool2d((12, 10)), nn.Flatten())
     part = make_part()
     settings = TrainSettings(epochs=1, loss="cm_softmax")
-    with pytest.raises(ConfigError, match="needs a network that ends in a linear layer"):
+    with pytest.raises(ConfigError, match="are not made of: let the network end in a linear layer"):
         fit(network, part, settings, standardizer=make_standardizer(part), device="cpu")

@@ -30,6 +30,8 @@ def test_hand_worked_numbers() -> None:
     assert result.class_log_loss == pytest.approx({"bus": bus, "park": park}, rel=1e-6)
     assert result.log_loss == pytest.approx((bus + park) / 2, rel=1e-6)
     assert result.confusion == ((2, 0, 1), (0, 1, 0), (0, 0, 0))
+    assert result.chance == pytest.approx(3 / 4)  # always "bus"
+    assert result.standard_error == pytest.approx(math.sqrt(3 / 4 * 1 / 4 / 4))
     assert result.device_accuracy == pytest.approx({"a": 1.0, "s1": 0.5})
     assert result.device_log_loss["a"] == pytest.approx(-(math.log(0.5) + math.log(0.8)) / 2)
 

@@ -40,8 +40,8 @@ def test_unknown_key_names_the_closest() -> None:
         ("epochs", True, "give a whole number"),
         ("batch_size", 1, "at least 2"),
         ("lr", 0.0, "more than 0"),
-        ("lr", math.nan, "more than 0"),
-        ("lr", math.inf, "more than 0"),
+        ("lr", math.nan, "give a finite number"),
+        ("lr", math.inf, "give a finite number"),
         ("lr", "0.1", "give a number"),
         ("momentum", 1.0, "at least 0 and less than 1"),
         ("label_smoothing", 1.0, "less than 1"),
@@ -64,6 +64,7 @@ def test_unknown_key_names_the_closest() -> None:
         ("speeds", [1.0, 0.1], "at least 0.5 and at most 2"),
         ("speeds", [1.0, "fast"], "give a number"),
         ("speeds", [1, 1.0], "give each number once"),
+        ("speeds", [0.9, 1.1], "1.0 must be among them"),
     ],
 )
 def test_bad_values_say_what_is_allowed(name: str, value: object, message: str) -> None:

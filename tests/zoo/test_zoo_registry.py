@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 
 import pytest
+import torch
 from torch import nn
 
 import zoo
@@ -178,3 +179,16 @@ def test_a_name_cannot_be_taken_twice() -> None:
 
     with pytest.raises(ValueError, match="registered twice"):
         register_model(**facts)(dsmn)
+
+
+@pytest.mark.parametrize("name", ["dcase2022_baseline", "dcase2024_baseline", "dsmn_seg"])
+def test_outputs_of_a_second_task_are_to_be_had_of_every_network(name: str) -> None:
+    x = torch.zeros(2, *zoo.entry(name).input_shape)
+    assert zoo.build(name, 10, group_classes=3).eval()(x).shape == (2, 13)
+    assert zoo.build(name, group_classes=2).eval()(x).shape == (2, 12)
+    assert zoo.build(name, 10, group_classes=0).eval()(x).shape == (2, 10)
+
+
+def test_a_bad_number_of_such_outputs_is_named() -> None:
+    with pytest.raises(ShapeError, match="group_classes is -1, but must be at least 0"):
+        zoo.build("dcase2024_baseline", group_classes=-1)
