@@ -9,7 +9,7 @@ from typing import Any
 from reports import gate_words as words
 from reports.drawing import Chart
 from reports.figures import Figure
-from reports.formats import percent_value
+from reports.formats import used
 from reports.gate_words import LEVEL_WORDS, STATUS_WORDS, checked, where
 from reports.html import page
 from reports.tables import Table
@@ -94,7 +94,7 @@ def _limits(record: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "name": name,
                 "used": value / limit,
                 "over": value > limit,
-                "text": f"{percent_value(value / limit, 0)} %",
+                "text": used(value / limit),
                 "tip": f"{name}\n{words.number(value)} of {words.number(limit)} {check['unit']}",
             }
         )
