@@ -7,7 +7,7 @@ from typing import Any
 
 from compressor.errors import UsageError
 from reports.budget import limit_words
-from reports.formats import NONE, capital, count, joined, percent_value, short, signed
+from reports.formats import NONE, capital, count, headroom, joined, short, used
 from reports.gate_words import number
 from reports.tables import Table
 from reports.verdict import Fact
@@ -109,7 +109,7 @@ def limits_table(file: Record) -> Table | None:
                     number(check["value"]),
                     number(check["limit"]),
                     number(check["margin"]),
-                    NONE if room is None else signed(room),
+                    NONE if room is None else headroom(room),
                     str(check["unit"]),
                     str(check["evidence"]),
                     str(check["note"]),
@@ -146,7 +146,7 @@ def limit_rows(file: Record) -> list[dict[str, Any]]:
                     "name": name,
                     "used": value / limit,
                     "over": value > limit,
-                    "text": f"{percent_value(value / limit, 0)} %",
+                    "text": used(value / limit),
                     "tip": f"{name}\n{count(value)} of {limit_words(limit, str(check['unit']))}",
                 }
             )

@@ -23,6 +23,7 @@ from reports.audit_words import headline
 from reports.compare_page import render_models, render_runs
 from reports.confusion import confusion_pairs, confusion_table
 from reports.drawing import altair, draw
+from reports.formats import headroom, used
 from reports.html import runtime
 from reports.layer_charts import level_costs
 from reports.pareto import front_words, pareto
@@ -120,6 +121,18 @@ def test_audit_words_and_tables():
     for wrong, words in (({}, "not the record of an audit"), ({"files": []}, "schema is None")):
         with pytest.raises(UsageError, match=words):
             render_audit(wrong)
+
+
+def test_room_below_a_limit_is_not_rounded_to_all_or_nothing():
+    # 10 of 30,000,000 used leave 99.99997 %; 1 of 128,000 over is 0.0008 %
+    told = {99.99997: "> +99.9", 100: "+100.0", 99.94: "+99.9", 0.0008: "< +0.1", 0: "0.0"}
+    told |= {-0.0008: "> −0.1", -40.62: "−40.6", 0.06: "+0.1"}
+    assert {room: headroom(room) for room in told} == told
+    shares = {1e-6: "< 1 %", 0.63: "63 %", 0.9999: "> 99 %", 1: "100 %", 1.0001: "> 100 %"}
+    shares |= {0: "0 %", 1.8: "180 %"}
+    assert {share: used(share) for share in shares} == shares
+    page = Page(render_audit(make_audit(make_file(params=3)), static=True))
+    assert [row[6] for row in page.tables["table-limits"][1:]] == ["> +99.9", "> +99.9"]
 
 
 def test_a_file_that_could_not_be_measured_has_its_message():
