@@ -12,6 +12,7 @@ __all__ = [
     "against_dense",
     "average",
     "capital",
+    "change",
     "count",
     "counted",
     "decimal",
@@ -28,6 +29,7 @@ __all__ = [
     "short",
     "signed",
     "used",
+    "year_ranges",
 ]
 
 NONE = "–"
@@ -126,6 +128,23 @@ def used(share: float) -> str:
     if 0.995 <= share < 1:
         return "> 99 %"
     return "> 100 %" if 1 < share < 1.005 else f"{100.0 * share:.0f} %"
+
+
+def change(percent: float) -> str:
+    """A change in percent; what is nearly all gone is not rounded to all: > −99.9 (or −100.0)."""
+    return "> −99.9" if -100 < percent <= -99.95 else signed(percent)
+
+
+def year_ranges(labels: Sequence[str]) -> str:
+    """Years, three or more in a row as a range: 2020, 2021, 2023–2025; other labels as they are."""
+    runs: list[list[str]] = []
+    for label in labels:
+        last = runs[-1][-1] if runs else ""
+        if last.isdecimal() and label.isdecimal() and int(label) == int(last) + 1:
+            runs[-1].append(label)
+        else:
+            runs.append([label])
+    return ", ".join(f"{run[0]}–{run[-1]}" if len(run) > 2 else ", ".join(run) for run in runs)
 
 
 def points(spread: Spread | None, unit: bool = True) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
@@ -17,6 +18,7 @@ from reports.tables import Table
 __all__ = ["to_html"]
 
 
+_TASK = re.compile(r"^DCASE (\d{4}) Task \w+: ")
 CAPTION = "Share of each limit that is used; the line is the limit."
 
 
@@ -82,13 +84,19 @@ def _bars(record: Mapping[str, Any]) -> Chart | None:
 def _limits(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Bars of the checks that hold a figure against a largest value."""
     rows = []
-    several = len({check["subject"] for check in record["checks"]}) > 1
-    for check in record["checks"]:
+    compared = [
+        check
+        for check in record["checks"]
+        if check["id"].startswith(("limit-", "own-"))
+        and all(isinstance(check[key], (int, float)) for key in ("value", "limit"))
+        and check["limit"]
+    ]
+    several = len({check["subject"] for check in compared}) > 1
+    for check in compared:
         value, limit = check["value"], check["limit"]
-        numbers = all(isinstance(one, (int, float)) for one in (value, limit))
-        if not check["id"].startswith(("limit-", "own-")) or not numbers or not limit:
-            continue
-        name = f"{check['name']} of {check['subject']}" if several else check["name"]
+        # names of a year's limits begin alike: what tells them apart must not be cut off
+        name = _TASK.sub(r"\1 ", check["name"])
+        name = f"{name} of {check['subject']}" if several else name
         rows.append(
             {
                 "name": name,

@@ -82,9 +82,9 @@ def _checks(table: Table, width: int | None) -> Iterator[str]:
     blocks = _blocks([header, *rows], texts)
     yield from next(blocks)
     before = ""
-    for row, block in zip(table.rows, blocks, strict=True):
-        if row[OF] != before:
-            before = row[OF]
+    for cells, block in zip(table.rows, blocks, strict=True):
+        if cells[OF] != before:
+            before = cells[OF]
             yield from _wrapped(f"of {before}:", width)
         yield from block
 
