@@ -274,3 +274,8 @@ def test_audit_and_compare_commands(tmp_path: Path, record: dict[str, Any]):
     for wrong, words in (([sides[0]], "name two or more"), ([sides[0], str(MODEL)], "is a run")):
         failed = run.invoke(app, ["compare", *wrong])
         assert isinstance(failed.exception, UsageError) and words in str(failed.exception)
+    missing = run.invoke(app, ["compare", str(MODEL), str(tmp_path / "no.pt")])
+    assert "no.pt cannot be read: No such file or directory" in str(missing.exception)
+    (tmp_path / "text.pt").write_text("a text")
+    told = run.invoke(app, ["compare", str(MODEL), str(tmp_path / "text.pt"), "--out", str(out)])
+    assert told.exit_code == 3 and told.stderr.startswith("error: text.pt: ")
