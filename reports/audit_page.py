@@ -17,7 +17,7 @@ from reports.audit_words import (
     status_of,
 )
 from reports.figures import Figure
-from reports.formats import NONE, count, plural, signed
+from reports.formats import NONE, change, count, plural, year_ranges
 from reports.layer_charts import layer_costs
 from reports.limit_charts import limit_bars, model_bars
 from reports.sections import Section, Shown, View, figure, section_page
@@ -92,7 +92,8 @@ def view_of(document: Record, *, static: bool, compare: bool = False) -> View:
         title=f"{plural(len(files), 'model')} side by side" if compare else f"{len(files)} audits",
         status=worst,
         badge=BADGES[worst],
-        headline=f"{plural(len(files), 'file')}: {', '.join(counts)}.",
+        headline=(_smallest(files) if compare else "")
+        + f"{plural(len(files), 'file')}: {', '.join(counts)}.",
         facts=tuple(
             Fact(
                 short_name(file["file"]),
@@ -103,6 +104,24 @@ def view_of(document: Record, *, static: bool, compare: bool = False) -> View:
         sections=tuple(sections),
         made_from="the record of an audit",
     )
+
+
+def _smallest(files: Sequence[Record]) -> str:
+    """Which side has the fewest bytes, and by how much against the first."""
+    done = [file for file in files if "error" not in file]
+    if len(done) < 2 or done[0] is not files[0]:
+        return ""  # nothing to hold against, or what was named first could not be measured
+    labels, base = _labels(done), done[0]["audit"]
+    at = min(range(len(done)), key=lambda index: done[index]["audit"]["param_bytes"])
+    best = done[at]["audit"]
+    saved = base["param_bytes"] - best["param_bytes"]
+    if not saved:
+        return f"None has fewer bytes than {labels[0]}. "
+    said = f"{labels[at]} has the fewest bytes, {count(saved)} below {labels[0]}"
+    said += f" ({_change(best['param_bytes'], base['param_bytes'])} %)"
+    if best["macs"] is not None and base["macs"]:
+        said += f", with {_change(best['macs'], base['macs'])} % MACs"
+    return f"{said}. "
 
 
 def _side_by_side(files: Sequence[Record], static: bool, *, compare: bool) -> list[Section]:
@@ -163,7 +182,7 @@ def models_table(files: Sequence[Record]) -> Table:
                 by_macs,
                 count(audit["macs_by_convention"].get("nessi")),
                 count(audit["peak_activation_bytes"]),
-                ", ".join(years) or "none",
+                year_ranges(years) or "none",
             )
         )
     return Table(
@@ -181,7 +200,7 @@ def models_table(files: Sequence[Record]) -> Table:
 def _change(value: float | None, base: float | None) -> str:
     if value is None or not base:
         return NONE
-    return signed(100.0 * (value - base) / base)
+    return change(100.0 * (value - base) / base)
 
 
 def _layer_changes(files: Sequence[Record]) -> Table | None:
@@ -202,11 +221,12 @@ def _layer_changes(files: Sequence[Record]) -> Table | None:
             *(count(mine[name][at]) if name in mine else NONE for at in (0, 1) for mine in found),
         )
         for name in names
+        if any(any(mine.get(name, ())) for mine in found)
     )
     if not rows:
         return None
     return Table(
-        caption="Parameters and MACs by layer; layers are matched by name.",
+        caption="Parameters and MACs of every layer that has any; layers are matched by name.",
         columns=(
             "layer",
             *(f"parameters, {label}" for label in labels),
@@ -329,7 +349,7 @@ def _comparison(file: Record, name: str, end: str) -> Section:
 
 
 def _percent(value: float | None) -> str:
-    return NONE if value is None else signed(value)
+    return NONE if value is None else change(value)
 
 
 def _origin(document: Record) -> Section:

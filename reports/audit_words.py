@@ -7,7 +7,7 @@ from typing import Any
 
 from compressor.errors import UsageError
 from reports.budget import limit_words
-from reports.formats import NONE, capital, count, joined, percent_value, short, signed
+from reports.formats import NONE, capital, count, headroom, joined, short, used, year_ranges
 from reports.gate_words import number
 from reports.tables import Table
 from reports.verdict import Fact
@@ -25,6 +25,7 @@ __all__ = [
 Record = Mapping[str, Any]
 
 SCHEMA = 1
+CONVENTIONS = {"nessi": "official"}  # what tables and the terminal call it
 _WORDS = {"fail": "Fails", "unknown": "Not known for", "depends": "Open for", "pass": "Passes"}
 
 
@@ -108,8 +109,8 @@ def limits_table(file: Record) -> Table | None:
                     str(check["status"]),
                     number(check["value"]),
                     number(check["limit"]),
-                    number(check["margin"]),
-                    NONE if room is None else signed(room),
+                    number(check["margin"]).replace("-", "−"),
+                    NONE if room is None else headroom(room),
                     str(check["unit"]),
                     str(check["evidence"]),
                     str(check["note"]),
@@ -146,7 +147,7 @@ def limit_rows(file: Record) -> list[dict[str, Any]]:
                     "name": name,
                     "used": value / limit,
                     "over": value > limit,
-                    "text": f"{percent_value(value / limit, 0)} %",
+                    "text": used(value / limit),
                     "tip": f"{name}\n{count(value)} of {limit_words(limit, str(check['unit']))}",
                 }
             )
@@ -160,9 +161,11 @@ def figure_facts(file: Record) -> list[Fact]:
     macs = audit["macs_by_convention"]
     shape = "x".join(map(str, audit["input_shape"])) or "not told by the file"
     peak = audit["peak_activation_bytes"]
-    counted = [f"{name} {count(value)}" for name, value in macs.items() if value is not None] or [
-        "unknown"
-    ]
+    counted = [
+        f"{CONVENTIONS.get(name, name)} {count(value)}"
+        for name, value in macs.items()
+        if value is not None
+    ] or ["unknown"]
     facts = [
         Fact("Parameters", f"{count(audit['params'])} ({count(audit['nonzero_params'])} not zero)"),
         Fact("Parameter bytes", f"{count(audit['param_bytes'])} B ({types})"),
@@ -193,7 +196,10 @@ def figure_facts(file: Record) -> list[Fact]:
     for verdict in file.get("verdicts", ()):
         for fix in verdict.get("fixes", ()):
             fixes.setdefault(str(fix), []).append(str(verdict["label"]))
-    facts += [Fact(f"To pass {joined(labels)}", fix) for fix, labels in fixes.items()]
+    ways: dict[str, list[str]] = {}
+    for fix, labels in fixes.items():
+        ways.setdefault(f"To pass {year_ranges(labels)}", []).append(fix)
+    facts += [Fact(label, "; or ".join(some)) for label, some in ways.items()]
     return facts
 
 
@@ -213,12 +219,14 @@ def layer_table(file: Record) -> Table | None:
             str(row["calls"]),
         )
         for row in file["audit"]["layers"]
+        if row["params"] or row["macs"] or row["macs_official"]
     ]
     if not rows:
         return None
     return Table(
-        caption="Every layer; the rows add up to the totals. MACs: strict count; official: as "
-        "the challenge's counter does. Calls: how often one inference runs it.",
+        caption="Every layer that has parameters or MACs; the rows add up to the totals. MACs: "
+        "strict count; official: as the challenge's counter does. Calls: how often one inference "
+        "runs it.",
         columns=(
             *("layer", "kind", "parameters", "non-zero", "bytes", "number type"),
             *("MACs", "official MACs", "output", "calls"),

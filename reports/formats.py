@@ -12,10 +12,12 @@ __all__ = [
     "against_dense",
     "average",
     "capital",
+    "change",
     "count",
     "counted",
     "decimal",
     "duration",
+    "headroom",
     "joined",
     "numbered",
     "percent",
@@ -26,6 +28,8 @@ __all__ = [
     "ratio",
     "short",
     "signed",
+    "used",
+    "year_ranges",
 ]
 
 NONE = "–"
@@ -105,6 +109,42 @@ def signed(value: float, digits: int = 1) -> str:
     if float(text) == 0.0:
         return text
     return ("−" if value < 0 else "+") + text
+
+
+def headroom(percent: float) -> str:
+    """Room below a limit in percent of it; what is no whole or no nothing is not rounded to one.
+
+    99.99 of 100 left is > 99.9, and one byte over 128,000 is > −0.1.
+    """
+    if abs(percent) < 0.05 and percent:
+        return "< +0.1" if percent > 0 else "> −0.1"
+    return "> +99.9" if 99.95 <= percent < 100 else signed(percent)
+
+
+def used(share: float) -> str:
+    """How much of a limit is used, in whole percent: 63 %; < 1 %, and > 99 % where it just fits."""
+    if 0 < share < 0.005:
+        return "< 1 %"
+    if 0.995 <= share < 1:
+        return "> 99 %"
+    return "> 100 %" if 1 < share < 1.005 else f"{100.0 * share:.0f} %"
+
+
+def change(percent: float) -> str:
+    """A change in percent; what is nearly all gone is not rounded to all: > −99.9 (or −100.0)."""
+    return "> −99.9" if -100 < percent <= -99.95 else signed(percent)
+
+
+def year_ranges(labels: Sequence[str]) -> str:
+    """Years, three or more in a row as a range: 2020, 2021, 2023–2025; other labels as they are."""
+    runs: list[list[str]] = []
+    for label in labels:
+        last = runs[-1][-1] if runs else ""
+        if last.isdecimal() and label.isdecimal() and int(label) == int(last) + 1:
+            runs[-1].append(label)
+        else:
+            runs.append([label])
+    return ", ".join(f"{run[0]}–{run[-1]}" if len(run) > 2 else ", ".join(run) for run in runs)
 
 
 def points(spread: Spread | None, unit: bool = True) -> str:

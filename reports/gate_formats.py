@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from compressor.errors import UnknownNameError
 from reports import gate_words as words
+from reports.gate_text import to_text
 from reports.gate_words import LEVEL_WORDS, STATUS_WORDS, checked, where
 from reports.tables import Table
 
@@ -28,8 +29,13 @@ SUFFIXES: Mapping[str, str] = {
 _JSON_SAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 
 
-def render(record: Mapping[str, Any], form: str) -> str:
+def render(record: Mapping[str, Any], form: str, width: int | None = None) -> str:
     """Writes a gate record in one format; the same record gives the same bytes.
+
+    Args:
+        record: of the gate.
+        form: one of FORMATS.
+        width: columns of the terminal that text is fitted to; None for whole lines.
 
     Raises:
         UnknownNameError: no such format.
@@ -38,7 +44,7 @@ def render(record: Mapping[str, Any], form: str) -> str:
     if form == "json":
         return to_json(record)
     if form == "text":
-        return to_text(record)
+        return to_text(record, width)
     if form == "markdown":
         return to_markdown(record)
     if form == "github":
@@ -61,45 +67,6 @@ def to_json(record: Mapping[str, Any]) -> str:
     return text.replace("##[", "#\\u0023[") + "\n"
 
 
-def to_text(record: Mapping[str, Any]) -> str:
-    """Plain text: verdict first, then each problem with place and fix, then the figures.
-
-    No line begins with a quoted text, so that none can be taken for a command by a CI log.
-    """
-    shown = checked(record)
-    lines = [f"{STATUS_WORDS[shown['status']]} {words.headline(shown)}"]
-    for finding in shown["findings"]:
-        lines += [
-            "",
-            f"{LEVEL_WORDS[finding['status']]}: {where(finding)}: {finding['message']} "
-            f"[{finding['id']}]",
-        ]
-        if finding["status"] == "waived":
-            waiver = finding["waiver"]
-            lines.append(f"    waived until {waiver['expires']}: {waiver['reason']}")
-        else:
-            lines.append(f"    fix: {finding['fix']}")
-    if table := words.check_table(shown):
-        lines += ["", *_columns(table)]
-        if any(row[-1] for row in table.rows):
-            lines.append("  source: blank = organisers or own, S = third party, I = inferred")
-    if table := words.file_table(shown):
-        lines += ["", *_columns(table)]
-    lines += ["", *(f"{label}: {text}" for label, text in words.facts(shown))]
-    return "\n".join(lines) + "\n"
-
-
-def _columns(table: Table) -> Iterator[str]:
-    rows = [table.columns, *table.rows]
-    widths = [max(len(row[index]) for row in rows) for index in range(len(table.columns))]
-    for row in rows:
-        cells = [
-            cell.ljust(width) if index in table.texts else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        yield ("  " + "  ".join(cells)).rstrip().replace("  ::", "  : :", 1)
-
-
 def to_markdown(record: Mapping[str, Any]) -> str:
     """GitHub-flavoured Markdown, for a job's summary or a comment."""
     from reports.markdown import table as md_table
@@ -107,7 +74,7 @@ def to_markdown(record: Mapping[str, Any]) -> str:
     shown = checked(record)
     parts = [
         f"## compressor gate: {STATUS_WORDS[shown['status']]}",
-        f"Gated: {_md(words.headline(shown))}",
+        _md(words.headline(shown)),
     ]
     findings = shown["findings"]
     if findings:

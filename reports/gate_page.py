@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from reports import gate_words as words
 from reports.drawing import Chart
 from reports.figures import Figure
-from reports.formats import percent_value
+from reports.formats import used
 from reports.gate_words import LEVEL_WORDS, STATUS_WORDS, checked, where
 from reports.html import page
 from reports.tables import Table
@@ -17,6 +18,7 @@ from reports.tables import Table
 __all__ = ["to_html"]
 
 
+_TASK = re.compile(r"^DCASE (\d{4}) Task \w+: ")
 CAPTION = "Share of each limit that is used; the line is the limit."
 
 
@@ -82,19 +84,25 @@ def _bars(record: Mapping[str, Any]) -> Chart | None:
 def _limits(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Bars of the checks that hold a figure against a largest value."""
     rows = []
-    several = len({check["subject"] for check in record["checks"]}) > 1
-    for check in record["checks"]:
+    compared = [
+        check
+        for check in record["checks"]
+        if check["id"].startswith(("limit-", "own-"))
+        and all(isinstance(check[key], (int, float)) for key in ("value", "limit"))
+        and check["limit"]
+    ]
+    several = len({check["subject"] for check in compared}) > 1
+    for check in compared:
         value, limit = check["value"], check["limit"]
-        numbers = all(isinstance(one, (int, float)) for one in (value, limit))
-        if not check["id"].startswith(("limit-", "own-")) or not numbers or not limit:
-            continue
-        name = f"{check['name']} of {check['subject']}" if several else check["name"]
+        # names of a year's limits begin alike: what tells them apart must not be cut off
+        name = _TASK.sub(r"\1 ", check["name"])
+        name = f"{name} of {check['subject']}" if several else name
         rows.append(
             {
                 "name": name,
                 "used": value / limit,
                 "over": value > limit,
-                "text": f"{percent_value(value / limit, 0)} %",
+                "text": used(value / limit),
                 "tip": f"{name}\n{words.number(value)} of {words.number(limit)} {check['unit']}",
             }
         )

@@ -100,25 +100,27 @@ def headline(record: Mapping[str, Any]) -> str:
     targets = [target["path"] for target in record["targets"]]
     names = ", ".join(targets[:3]) + (f" and {len(targets) - 3} more" if len(targets) > 3 else "")
     tight = _tightest(record)
-    return f"{names}: {', '.join(parts)}" + (f"; {tight}" if tight else "")
+    return "; ".join([*([tight] if tight else []), f"{', '.join(parts)}: {names}"])
 
 
 def _tightest(record: Mapping[str, Any]) -> str:
-    """The limit with the least room, where everything passed."""
+    """The limit that decides: least room where all passed, most over where one failed."""
     rooms = [
         (1.0 - check["value"] / check["limit"], check)
         for check in record["checks"]
         if check["id"].startswith(("limit-", "own-"))
-        and check["status"] == "pass"
+        and check["status"] == record["status"] != "unmeasured"
         and isinstance(check["value"], (int, float))
         and isinstance(check["limit"], (int, float))
         and check["limit"]
     ]
-    if record["status"] != "pass" or not rooms:
+    if not rooms:
         return ""
     _, check = min(rooms, key=lambda room: room[0])
     room = check["limit"] - check["value"]
-    return f"least room: {check['name']}, {number(room)} {check['unit']} to spare".rstrip()
+    side = "to spare" if room >= 0 else "over"
+    amount = f"{number(abs(room))} {check['unit']}".rstrip()
+    return f"{amount} {side} ({check['name']})"
 
 
 def facts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -185,4 +187,9 @@ def file_table(record: Mapping[str, Any]) -> Table | None:
     )
     if not rows:
         return None
-    return Table("Files.", ("file", "role", "bytes", "SHA-256"), rows, frozenset({0, 1, 3}))
+    return Table(
+        "Every file that was read, with its checksum.",
+        ("file", "role", "bytes", "SHA-256"),
+        rows,
+        frozenset({0, 1, 3}),
+    )

@@ -223,7 +223,7 @@ def _paper(record: Mapping[str, Any]) -> Table:
         )
     caption = (
         f"Published figures ({record['recipe']['data']}) and ours ({_where(record)}); accuracy is "
-        "the mean over classes"
+        "the mean over classes."
     )
     return _without_empty(Table(caption, columns, tuple(rows), frozenset({0, 1, 12})))
 
@@ -287,7 +287,7 @@ def _ablation(record: Mapping[str, Any]) -> Table:
         )
     caption = (
         f"Each of the paper's ideas left away, compared seed by seed ({_where(record)}); a "
-        "difference below 0 says that the idea helps, ± is its standard error over seeds"
+        "difference below 0 says that the idea helps, ± is its standard error over seeds."
     )
     columns = (
         "line", "what is different", "stage", "accuracy %, recipe", "accuracy %, line",
@@ -334,7 +334,7 @@ def _by(record: Mapping[str, Any], group: str) -> Table:
                 values = [r["evaluation"][f"{group}_{figure}"].get(name) for r in runs]
                 found = spread(values)
                 row.append(percent(found, unit=False) if figure == "accuracy" else decimal(found))
-    caption = f"By {group} ({_where(record)}); published figures are of {record['recipe']['data']}"
+    caption = f"By {group} ({_where(record)}); published figures are of {record['recipe']['data']}."
     return Table(caption, tuple(columns), tuple(tuple(row) for row in cells.values()))
 
 
@@ -362,7 +362,7 @@ def _confusion(record: Mapping[str, Any]) -> Table | None:
         shades.append((None, None, *(None if s is None else min(9, int(10 * s)) for s in shares)))
     caption = (
         f"Rows: true class; columns: share in % that was taken for it, {stage} "
-        f"({joined([plural(len(record['seeds']), 'seed')])} added up; {_where(record)})"
+        f"({joined([plural(len(record['seeds']), 'seed')])} added up; {_where(record)})."
     )
     return Table(caption, ("class", "clips", *classes), tuple(rows), shades=tuple(shades))
 

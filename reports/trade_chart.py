@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from reports.budget import dimension
@@ -24,6 +27,10 @@ from reports.pareto import pareto
 from reports.summary import Level, Summary
 
 __all__ = ["accuracy_by_size"]
+
+LOG_FROM = 8.0  # largest size over smallest from which the axis is logarithmic
+MOST_TICKS = 6
+AWAY, LETTER = 9, 7.0  # pixels from a point to its label, and of a letter
 
 
 def accuracy_by_size(summary: Summary, labels: Mapping[str, str]) -> dict[str, Chart]:
@@ -69,11 +76,16 @@ def _trade(rows: list[dict[str, Any]], limit: float | None, name: str) -> Any:
     alt = altair()
     height = 310
     y_domain = padded([row[key] for row in rows for key in ("low", "high")])
-    top = max([row["size"] for row in rows] + ([limit] if limit else []))
-    x_domain = [0.0, top * 1.06]
-    scale = alt.Scale(domain=x_domain, nice=False)
-    title = "bytes in float16" if name == "bytes" else "MACs"
-    axis = alt.Axis(values=round_ticks(top), labelExpr=SI_LABEL, grid=False, title=title)
+    sizes = [row["size"] for row in rows] + ([limit] if limit else [])
+    least, top = min(sizes), max(sizes)
+    # far below the limit all points would stand in a heap at the left edge
+    log = least > 0 and top / least > LOG_FROM
+    # to the left of the smallest there is room for its name
+    x_domain = [least / 1.6, top * 1.15] if log else [0.0, top * 1.06]
+    scale = alt.Scale(domain=x_domain, nice=False, type="log" if log else "linear")
+    title = ("bytes in float16" if name == "bytes" else "MACs") + (", log scale" if log else "")
+    ticks = _log_ticks(*x_domain) if log else round_ticks(top)
+    axis = alt.Axis(values=ticks, labelExpr=SI_LABEL, grid=False, title=title)
     x = alt.X("size:Q", scale=scale, axis=axis)
     y_scale = alt.Scale(domain=y_domain, nice=False, zero=False)
     y = alt.Y("accuracy:Q", title="accuracy, %", scale=y_scale)
@@ -92,7 +104,8 @@ def _trade(rows: list[dict[str, Any]], limit: float | None, name: str) -> Any:
     picked = alt.selection_point(name="picked", fields=["line"], bind="legend") if legend else None
     faded = {"opacity": alt.condition(picked, alt.value(1), alt.value(0.12))} if picked else {}
     parts = [] if limit is None else _limit_line(limit_text(limit, name), limit, scale, x_domain[1])
-    shown = _without_overlap(rows, limit, x_domain, y_domain, (PAIR - 70, height - 80))
+    frame = _Frame(x_domain, y_domain, PAIR - 70, height - 80, log=log)
+    shown = _without_overlap(rows, limit, frame)
     front = alt.Chart(alt.Data(values=sorted(best, key=lambda row: row["size"]))).encode(x=x, y=y)
     points = base.mark_point(filled=True, size=60, clip=True).encode(
         y=y, color=color, shape=shape, tooltip="tip:N", **faded
@@ -112,11 +125,16 @@ def _trade(rows: list[dict[str, Any]], limit: float | None, name: str) -> Any:
             tooltip="tip:N"
         ),
         zoomed(points),
-        # up and to the left of a rising curve there is never a line
-        alt.Chart(alt.Data(values=shown))
-        .mark_text(dy=-9, dx=-9, align="right", clip=True)
-        .encode(x=x, y=y, text="text:N"),
     ]
+    for side in ("left", "right"):  # of its point; the text then ends or begins there
+        named = [row for row in shown if row["side"] == side]
+        marks = alt.Chart(alt.Data(values=named)).mark_text(
+            dy=-9,
+            dx=-AWAY if side == "left" else AWAY,
+            align="right" if side == "left" else "left",
+        )
+        if named:
+            parts.append(marks.encode(x=x, y=y, text="text:N"))
     return fitted(alt.layer(*parts), PAIR, height)
 
 
@@ -144,29 +162,95 @@ def _limit_line(words: str, limit: float, scale: Any, top: float) -> list[Any]:
     ]
 
 
+def _log_ticks(low: float, high: float) -> list[float]:
+    """1, 2 and 5 of each power of ten in a range; only the ones where that is many."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    every = [step * 10.0**power for power in powers for step in (1, 2, 5)]
+    inside = [value for value in every if low <= value <= high]
+    few = [value for value in inside if math.log10(value).is_integer()]
+    return few if len(inside) > MOST_TICKS and len(few) > 1 else inside
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """The plot's axes and its size in pixels."""
+
+    x_domain: Sequence[float]
+    y_domain: Sequence[float]
+    width: float
+    height: float
+    log: bool
+
+    def x(self, size: float) -> float:
+        """Pixels from the left edge."""
+        low, high = self.x_domain
+        if self.log:
+            size, low, high = math.log(max(size, low)), math.log(low), math.log(high)
+        return (size - low) / (high - low) * self.width
+
+    def y(self, accuracy: float) -> float:
+        """Pixels from the lower edge."""
+        low, high = self.y_domain
+        return (accuracy - low) / (high - low) * self.height
+
+
+_Box = tuple[float, float, float, float]  # left, right, bottom, top
+
+
 def _without_overlap(
-    rows: Sequence[dict[str, Any]],
-    limit: float | None,
-    x_domain: Sequence[float],
-    y_domain: Sequence[float],
-    size: tuple[int, int],
+    rows: Sequence[dict[str, Any]], limit: float | None, frame: _Frame
 ) -> list[dict[str, Any]]:
-    """The rows whose labels touch neither another nor the limit: knee and ends go first."""
-    width, height = size
-    line = None if limit is None else (limit - x_domain[0]) / (x_domain[1] - x_domain[0]) * width
-    placed: list[tuple[float, float, float]] = []
-    shown = []
+    """The rows whose labels touch no other, no point, no curve and not the limit, with their side.
+
+    Knee and ends go first; a label stands above its point, to the left where there is room.
+    """
+    taken = list(_drawn(rows, frame))
+    front = sorted((row for row in rows if row.get("front")), key=lambda row: row["size"])
+    for one, more in pairwise(front):  # the step to the right, then up
+        corner = {"line": "front", "size": more["size"], "accuracy": one["accuracy"]}
+        taken += _drawn([{**one, "line": "front"}, corner, {**more, "line": "front"}], frame)
+    if limit is not None:
+        taken += [(frame.x(limit), at * frame.height / 50) for at in range(51)]
     ends = (rows[0], rows[-1])
     if len({row["line"] for row in rows}) > 2:  # several curves: their ends and knees are enough
         last = {row["line"]: row for row in rows}
         first = {row["line"]: row for row in reversed(rows)}
         rows = [r for r in rows if r["knee"] or r is first[r["line"]] or r is last[r["line"]]]
+    placed: list[_Box] = []
+    shown = []
     for row in sorted(rows, key=lambda row: (not row["knee"], row not in ends)):
-        right = (row["size"] - x_domain[0]) / (x_domain[1] - x_domain[0]) * width
-        y = (row["accuracy"] - y_domain[0]) / (y_domain[1] - y_domain[0]) * height
-        left = right - 7.0 * len(row["text"]) - 6
-        clear = line is None or not left - 3 <= line <= right
-        if clear and all(left >= r or right <= lft or abs(y - at) >= 15 for lft, r, at in placed):
-            placed.append((left, right, y))
-            shown.append(row)
+        x, y = frame.x(row["size"]), frame.y(row["accuracy"])
+        wide = LETTER * len(row["text"])
+        sides = {"left": (x - AWAY - wide, x - AWAY), "right": (x + AWAY, x + AWAY + wide)}
+        for side, (left, right) in sides.items():
+            box = (left, right, y + 4, y + 15)
+            if _clear(box, placed, taken, frame):
+                placed.append(box)
+                shown.append({**row, "side": side})
+                break
     return shown
+
+
+def _drawn(rows: Sequence[dict[str, Any]], frame: _Frame) -> Iterator[tuple[float, float]]:
+    """Places on the curves, in pixels: their points, and some between two of them."""
+    places = [(row["line"], frame.x(row["size"]), frame.y(row["accuracy"])) for row in rows]
+    for index, (line, x, y) in enumerate(places):
+        yield x, y
+        if index and places[index - 1][0] == line:
+            _, x0, y0 = places[index - 1]
+            yield from ((x0 + (x - x0) * at / 30, y0 + (y - y0) * at / 30) for at in range(1, 30))
+
+
+def _clear(
+    box: _Box, placed: Sequence[_Box], taken: Sequence[tuple[float, float]], frame: _Frame
+) -> bool:
+    left, right, low, high = box
+    inside = left >= 2 and right <= frame.width and high <= frame.height
+    return (
+        inside
+        and not any(left - 2 <= x <= right + 2 and low - 2 <= y <= high + 2 for x, y in taken)
+        and not any(
+            left < r + 2 and right > lft - 2 and low < t + 2 and high > b - 2
+            for lft, r, b, t in placed
+        )
+    )

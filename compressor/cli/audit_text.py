@@ -125,7 +125,7 @@ def _limits(found: Sequence[Verdict], width: int | None) -> list[str]:
             _number(check.value),
             _number(check.limit),
             "" if check.margin is None else f"{check.margin:+,}",
-            "" if check.headroom_percent is None else f"{check.headroom_percent:+,.1f} %",
+            "" if check.headroom_percent is None else _room(check.headroom_percent),
             "" if check.evidence == "V" else check.evidence,
         ]
         for verdict in found
@@ -135,6 +135,12 @@ def _limits(found: Sequence[Verdict], width: int | None) -> list[str]:
     if not marks:
         header, rows = header[:-1], [row[:-1] for row in rows]
     return fitted(header, rows, left, width, [6])
+
+
+def _room(percent: float) -> str:
+    from reports.formats import headroom
+
+    return f"{headroom(percent)} %".replace("−", "-")  # the minus of every other figure here
 
 
 def _figures(result: AuditResult) -> Iterator[str]:

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from compressor.cli import console
+from compressor.errors import UsageError
 
 if TYPE_CHECKING:
     from compressor.deploy.bench import BenchResult, FileResult, Ratio
 
 __all__ = ["bench"]
 
+OWN = frozenset({".pt", ".pth"})  # what compressor export may read
+OTHERS = OWN | {".tflite", ".safetensors", ".keras", ".h5", ".pt2", ".ckpt"}
 SHOWN = 8  # float leftovers named in the text
 
 
@@ -42,6 +45,8 @@ def bench(
 
     Example: compressor bench model-int8.onnx --vs model.onnx
     """
+    for each in (file, *([] if vs is None else [vs])):
+        _check_kind(each)
     from compressor.deploy.bench import bench as measure
 
     with console.on_progress("rounds") as on_round:
@@ -61,6 +66,16 @@ def bench(
         return
     for line in _text(result):
         print(line)
+
+
+def _check_kind(file: Path) -> None:
+    """Says what to do with a model that no back end here runs, before one says it cannot."""
+    if not file.is_file() or file.suffix.lower() not in OTHERS:
+        return
+    fix = f"compressor export {file} --to onnx writes one"
+    if file.suffix.lower() not in OWN:
+        fix = "name its ONNX file, or export the model that it was made of"
+    raise UsageError(f"{file} is no ONNX file, and bench runs ONNX files; {fix}")
 
 
 def _text(result: BenchResult) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -39,6 +40,9 @@ def compare(
     """
     if len(sides) < 2:
         raise UsageError(f"one side was named ({sides[0]}): name two or more to compare")
+    for side in sides:
+        if not side.exists():
+            raise UsageError(f"{side} cannot be read: No such file or directory")
     runs = [side.is_dir() or side.suffix == ".json" for side in sides]
     if all(runs):
         from reports.compare_page import render_runs
@@ -71,9 +75,13 @@ def _models(files: list[Path], *, static: bool) -> tuple[str, int]:
     """The page of several models, and 3 where one of them could not be measured."""
     from compressor.audit.report_record import document
     from compressor.cli.audit_run import Request, outcomes, read_rules
+    from compressor.cli.text import printable
     from reports.compare_page import render_models
 
     rules, binding = read_rules(None, [])
     done = list(outcomes(files, Request(rules=rules, binding=binding)))
+    for one in done:
+        if one.error is not None:
+            print(printable(f"error: {one.error}"), file=sys.stderr)
     page = render_models(document([one.record() for one in done]), static=static)
     return page, 3 if any(one.error is not None for one in done) else 0

@@ -138,6 +138,7 @@ def _formats(form: str | None, outputs: list[Path]) -> dict[Path, str]:
 
 def _report(record: Mapping[str, Any], form: str, outputs: Mapping[Path, str]) -> None:
     """Files, terminal, and what a GitHub job shows."""
+    from compressor.cli.text import screen_width
     from reports.files import write_text
     from reports.gate_formats import render
 
@@ -149,7 +150,7 @@ def _report(record: Mapping[str, Any], form: str, outputs: Mapping[Path, str]) -
                 f"cannot write {path}: {error.strerror}; name another place with --output"
             ) from error
     shown = "text" if outputs else form
-    sys.stdout.write(render(record, shown))
+    sys.stdout.write(render(record, shown, screen_width()))
     sys.stdout.flush()
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         _append(Path(summary), render(record, "markdown"))

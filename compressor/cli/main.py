@@ -66,10 +66,12 @@ def _root(
     command = context.invoked_subcommand
     if command in WITHOUT_SETTINGS or "--help" in sys.argv:
         return
-    from compressor.cli.settings import default_map, read_settings
+    from compressor.cli.settings import commands_of, default_map, read_settings
 
     settings = read_settings()
     if settings.file is not None and command is not None:
+        every = commands_of(context.command)
+        settings.check_top({" ".join(path): each for path, each in every})
         context.default_map = default_map(settings, context.command, command)
 
 

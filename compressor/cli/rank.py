@@ -59,7 +59,10 @@ def rank(
     table = read_table(systems, rule.ranking)
     for text in add or []:
         table = table.with_row(*parse_system(text, rule.ranking))
-    standing = None if what_if is None else standing_of(table, table.index(what_if), ties)
+    asked = None if what_if is None else table.index(what_if)
+    standing = None if asked is None else standing_of(table, asked, ties)
+    if asked is None and add and len(add) == 1:
+        asked = len(table.names) - 1  # the one that was added is what the question is about
     if output == "json":
         from compressor.audit.report_record import dumps
 
@@ -68,7 +71,9 @@ def rank(
         rank_text.write_csv(table, ties, sys.stdout)
     else:
         width = screen_width()
-        print("\n".join(wrapped(rank_text.text(table, rule, ties, standing, width), width)))
+        lines = [rank_text.headline(table, ties, asked), ""]
+        lines += rank_text.text(table, rule, ties, standing, width)
+        print("\n".join(wrapped(lines, width)))
     if column := table.mixed_units():
         print(
             f"note: {systems.name}: {column} mixes fractions and percent, they are compared as "

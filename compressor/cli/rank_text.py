@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from compressor.audit.systems import Table
     from compressor.audit.whatif import Step
 
-__all__ = ["record", "standing_lines", "text", "write_csv"]
+__all__ = ["headline", "record", "standing_lines", "text", "write_csv"]
 
 MIN_NAME = 10  # characters that a name keeps on a narrow terminal
 MAX_ROWS = 8  # of what-if and of the tie rules; JSON holds them all
@@ -78,6 +78,40 @@ def write_csv(table: Table, ties: str, stream: TextIO) -> None:
     writer.writerow(ranked)
     ranked["name"] = [printable(name) for name in ranked["name"]]
     writer.writerows(zip(*ranked.values(), strict=True))
+
+
+def headline(table: Table, ties: str, asked: int | None = None) -> str:
+    """Who is first and by how much, or where the system stands that is asked about.
+
+    The margin is that of the score, where one figure ranks that of the figure; a score is better
+    the lower it is.
+
+    Args:
+        table: all systems.
+        ties: tie rule of the scores.
+        asked: index of a system; None for the first place.
+    """
+    if not table.names:
+        return "NO SYSTEM to rank"
+    found = standings(table.values(), table.criteria, ties)
+    places, order = found.places().tolist(), found.order().tolist()
+    values, what = found.scores().tolist(), "score"
+    if len(table.criteria) == 1:
+        values, what = [row[0] for row in table.rows], table.criteria[0].column
+    at = order[0] if asked is None else asked
+    place, own = places[at], values[at]
+    equal = [index for index in order if places[index] == place]
+    of = f"PLACE {place:,} of {len(order):,}: {printable(table.names[at])}"
+    shared = "" if len(equal) == 1 else f" (shared by {len(equal):,})"
+    said = f"{of}{shared}, {what} {_cell(*_whole([own]))}"
+    ahead = [index for index in order if places[index] < place]
+    behind = [index for index in order if places[index] > place]
+    for others, word in ((ahead[-1:], "behind"), ([] if ahead else behind[:1], "ahead of")):
+        for other in others:
+            room = float(f"{abs(values[other] - own):.6g}")
+            name = printable(table.names[other])
+            return f"{said}, {_cell(room)} {word} place {places[other]:,} ({name})"
+    return said
 
 
 def text(

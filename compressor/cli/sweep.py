@@ -23,7 +23,7 @@ from compressor.cli.options import (
     Settings,
     TrainData,
 )
-from compressor.errors import ConfigError, UsageError
+from compressor.errors import ConfigError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from compressor.sweep.experiment import Experiment
@@ -264,7 +264,7 @@ def sweep(
     from compressor.audit.rules import years
 
     if year not in years():
-        raise UsageError(f"--year {year} has no rules; known: {', '.join(map(str, years()))}")
+        raise UnknownNameError("challenge year", str(year), map(str, years()))
     experiment = make_experiment(
         model=model,
         model_arg=model_arg or [],

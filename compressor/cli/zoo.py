@@ -123,40 +123,62 @@ def _millions(value: int | None) -> str:
     return "unknown" if value is None else f"{value / 1e6:,.2f}"
 
 
-def _list_table(rows: list[tuple[ModelEntry, dict[str, Any]]], *, wide: bool) -> Table:
+#: Columns of the list that are left away where the terminal is narrow, the first of them first.
+SPARE = ("certainty", "year", "input", "strict", "log loss*", "params*", "MACs*", "acc. %*")
+AIR = 2  # columns of the screen around each of them: its padding, and the box's divider or edge
+WORDS = ("network", "input", "certainty")  # set flush left
+
+
+def _list_table(rows: list[tuple[ModelEntry, dict[str, Any]]], width: int) -> Table:
+    """The list with as many columns as fit; what was left away is said below it."""
+    cells = [_list_cells(entry, measured) for entry, measured in rows]
+    names = list(cells[0])
+    wide = {name: AIR + max(len(name), *(len(row[name]) for row in cells)) for name in names}
+    gone: list[str] = []
+    for name in SPARE:
+        if sum(size for each, size in wide.items() if each not in gone) <= width:
+            break
+        gone.append(name)
+
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
+    kept = [name for name in names if name not in gone]
+    notes = ["MACs in millions as the official counter counts"]
+    notes += [] if "strict" in gone else ["strict leaves biases and BatchNorm out"]
     table = Table(
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
-        caption="MACs in millions as the official counter counts; strict leaves biases and "
-        "BatchNorm out.\nColumns with * are published. All figures: compressor zoo show NAME",
+        caption=f"{'; '.join(notes)}. * published.\n"
+        + (f"Not enough room for {', '.join(gone)}. " if gone else "")
+        + "All figures: compressor zoo show NAME",
         caption_justify="left",
     )
-    left, right = ("network", "year", "input"), ("certainty",)
-    for name in left if wide else left[:1]:
-        table.add_column(name, no_wrap=True)
-    measured_names = ("params", "MACs", "strict") if wide else ("params", "MACs")
-    for name in (*measured_names, "params*", "MACs*", "acc. %*", "log loss*"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name in right if wide else ():
-        table.add_column(name, no_wrap=True)
-    for entry, measured in rows:
-        counts = [_count(measured["params"]), _millions(measured["macs_official"])]
-        published = [
-            _value(_headline(entry, quantity), unit=False)
-            for quantity in ("parameters", "MACs", "accuracy", "log loss")
-        ]
-        if wide:
-            shape = "×".join(map(str, entry.input_shape))
-            strict = _millions(measured["macs"])
-            cells = [entry.name, str(entry.year), shape, *counts, strict, *published, entry.status]
-        else:
-            cells = [entry.name, *counts, *published]
-        table.add_row(*cells)
+    for name in kept:
+        table.add_column(name, no_wrap=True, justify="left" if name in WORDS else "right")
+    for row in cells:
+        table.add_row(*(row[name] for name in kept))
     return table
+
+
+def _list_cells(entry: ModelEntry, measured: dict[str, Any]) -> dict[str, str]:
+    """A network's row by column."""
+    quantities = {"params*": "parameters", "MACs*": "MACs", "acc. %*": "accuracy"}
+    quantities["log loss*"] = "log loss"
+    return {
+        "network": entry.name,
+        "year": str(entry.year),
+        "input": "×".join(map(str, entry.input_shape)),
+        "params": _count(measured["params"]),
+        "MACs": _millions(measured["macs_official"]),
+        "strict": _millions(measured["macs"]),
+        **{
+            column: _value(_headline(entry, quantity), unit=False)
+            for column, quantity in quantities.items()
+        },
+        "certainty": entry.status,
+    }
 
 
 MEASURED = (  # key of the measurement, its label, the published quantity it answers to
@@ -241,7 +263,7 @@ def list_(output: Format = FORMAT) -> None:
         _print_json({"schema": 1, "models": [record(e, measured) for e, measured in rows]})
     else:
         screen = console.stdout()
-        screen.print(_list_table(rows, wide=screen.width >= 110))
+        screen.print(_list_table(rows, screen.width))
 
 
 @app.command()

@@ -244,6 +244,8 @@ def _nearest(path: Path) -> str:
     if not parent.is_dir():
         return f"{parent} is not a folder"
     names = sorted(one.name for one in parent.iterdir())
+    if path.parent == Path():
+        names.append("synthetic")  # the one set that has a name and no place
     close = difflib.get_close_matches(missing, names, n=3, cutoff=0.5)
     hint = f"; did you mean {', '.join(close)}?" if close else ""
     return f"{parent} holds no {missing!r}{hint}"

@@ -333,7 +333,8 @@ def test_rank(tmp_path: Path) -> None:
     table = tmp_path / "systems.csv"
     table.write_text("name,accuracy,bytes,macs\na,0.6,100,30\nb,0.6,80,40\nc,0.55,80,10\n")
     text = run("rank", table).stdout.splitlines()
-    assert text[0].split() == [
+    assert text[0] == "PLACE 1 of 3: a (shared by 3), score 1.5"
+    assert text[2].split() == [
         "place",
         "name",
         "score",
@@ -343,7 +344,7 @@ def test_rank(tmp_path: Path) -> None:
         "macs",
         "rank",
     ]
-    assert text[1].split()[:3] == ["1", "a", "1.5"]  # all three have 1.5
+    assert text[3].split()[:3] == ["1", "a", "1.5"]  # all three have 1.5
     record = json.loads(run("rank", table, "--format", "json", "--ties", "min").stdout)
     assert record["ties"] == "min"
     assert [s["name"] for s in record["systems"]] == ["b", "a", "c"]

@@ -61,14 +61,31 @@ def test_the_order_is_the_same(tmp_path: Path) -> None:
     assert json.loads(run(path, "--format", "json").stdout)["changed_by_ties"] == []
 
 
+def test_the_verdict_comes_first(systems: Path, tmp_path: Path) -> None:
+    first = [
+        run(systems).stdout.splitlines()[0],
+        run(systems, "--what-if", "d").stdout.splitlines()[0],
+        # accuracy d 4, e 3; memory d 4, e 3; MACs d 2, e 5: a 1.75, b 1.75, c 1.5, d 3.5, e 3.5
+        run(systems, "--add", "e,0.52,110,50").stdout.splitlines()[0],
+        run(systems, "--year", 2025).stdout.splitlines()[0],
+    ]
+    assert first == [
+        "PLACE 1 of 4: c, score 1.5, 0.25 ahead of place 2 (a)",
+        "PLACE 4 of 4: d, score 2.75, 1 behind place 2 (b)",
+        "PLACE 4 of 5: e (shared by 2), score 3.5, 1.75 behind place 2 (b)",
+        "PLACE 1 of 4: a (shared by 2), accuracy 0.6, 0.05 ahead of place 3 (c)",
+    ]
+
+
 def test_add(systems: Path) -> None:
     # e: accuracy 1, memory 1, MACs 1: .5 + .25 + .25
     record = json.loads(run(systems, "--add", "e,0.7,10,5", "--format", "json").stdout)
     first = record["systems"][0]
     assert (first["name"], first["score"], first["place"]) == ("e", 1, 1)
     more = run(systems, "--add", "e,0.7,10,5", "--add", "f,0.1,999,999").stdout.splitlines()
-    assert more[1].split()[:3] == ["1", "e", "1"]
-    assert more[6].split()[:2] == ["6", "f"]
+    assert more[0] == "PLACE 1 of 6: e, score 1, 1.5 ahead of place 2 (c)"
+    assert more[3].split()[:3] == ["1", "e", "1"]
+    assert more[8].split()[:2] == ["6", "f"]
     for wrong in ("e,0.7,10", "e,0.7,10,5,6", ",0.7,10,5", "e,x,10,5", "e,0.7,-1,5"):
         assert "--add" in fails(UsageError, systems, "--add", wrong)
 
@@ -93,7 +110,7 @@ def test_what_if(systems: Path) -> None:
 
 def test_other_years(systems: Path, tmp_path: Path) -> None:
     # by accuracy alone: a and b share the first place
-    lines = run(systems, "--year", 2025).stdout.splitlines()
+    lines = run(systems, "--year", 2025).stdout.splitlines()[2:]
     assert [line.split() for line in lines[:4]] == [
         ["place", "name", "accuracy"],
         ["1", "a", "0.6"],
@@ -104,7 +121,7 @@ def test_other_years(systems: Path, tmp_path: Path) -> None:
     losses = tmp_path / "losses.csv"
     losses.write_text("name,log_loss\na,1.4\nb,1.2\n")
     shown = run(losses, "--year", 2022).stdout
-    assert shown.splitlines()[1].split() == ["1", "b", "1.2"]
+    assert shown.splitlines()[3].split() == ["1", "b", "1.2"]
     assert "source: I, inferred or recomputed" in shown
     assert "source:" not in run(losses, "--year", 2021).stdout
     assert "2019" in fails(UnknownNameError, systems, "--year", 2019)
@@ -125,7 +142,7 @@ def test_rules_of_ones_own(systems: Path, tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     limit = '[[limit]]\nname = "memory"\nmetric = "param_bytes"\nmax = 1\n'
     path.write_text(f'title = "T"\n{limit}[[ranking]]\ncolumn = "macs"\nbest = "lowest"\n')
-    rows = run(systems, "--rules", path).stdout.splitlines()
+    rows = run(systems, "--rules", path).stdout.splitlines()[2:]
     assert [row.split()[1] for row in rows[1:5]] == ["c", "d", "a", "b"]
     path.write_text(f'title = "T"\n{limit}')
     assert "does not say how to rank" in fails(UsageError, systems, "--rules", path)
@@ -140,7 +157,9 @@ def test_nothing_to_rank(tmp_path: Path) -> None:
     assert run(path, "--format", "csv").stdout == (
         "place,name,score,accuracy,rank_accuracy,bytes,rank_bytes,macs,rank_macs\n"
     )
-    assert run(path).stdout.splitlines()[0].split()[:2] == ["place", "name"]
+    lines = run(path).stdout.splitlines()
+    assert lines[0] == "NO SYSTEM to rank"
+    assert lines[2].split()[:2] == ["place", "name"]
 
 
 def test_mixed_units_are_pointed_out(tmp_path: Path) -> None:

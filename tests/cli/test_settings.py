@@ -112,6 +112,19 @@ def test_what_is_refused(
     assert "pyproject.toml" in str(result.exception)
 
 
+@pytest.mark.parametrize("text", ["yaer = 2023\n", "[adit]\nyear = 2023\n"])
+def test_a_mistyped_name_is_refused_by_every_command(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only by those that show the settings: what nobody reads would be left out in silence."""
+    (tmp_path / "compressor.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    error = invoke("rank", "systems.csv").exception
+    assert isinstance(error, UnknownNameError)
+    assert "compressor.toml" in str(error) and "did you mean" in str(error)
+    assert invoke("doctor").exit_code == 2  # it says so, and looks at the rest
+
+
 def test_no_file_lets_code_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model above all commands is a network to train, never a permission to run its code."""
     (tmp_path / "pyproject.toml").write_text('[tool.compressor]\nmodel = "evil:build"\n')

@@ -265,6 +265,8 @@ def test_wrong_paths(tmp_path: Path) -> None:
     (tmp_path / "recordings").mkdir()
     with pytest.raises(DataError, match=r"holds no 'recordigs'; did you mean recordings\?"):
         open_dataset(tmp_path / "recordigs" / "deep")
+    with pytest.raises(DataError, match=r"'sinthetic'; did you mean synthetic\?"):
+        open_dataset("sinthetic")
     with pytest.raises(DataError, match=r"holds 0 folder\(s\) with audio files"):
         open_dataset(tmp_path / "recordings")
     (tmp_path / "recordings" / "list.csv").write_text("name,class\n1.wav,dog\n")

@@ -145,3 +145,24 @@ def test_command(conv_networks: tuple[Path, Path]) -> None:
     assert "int8.onnx against float.onnx:" in found.stdout
     assert "float leftovers: left_in_float (Erf)" in found.stdout
     assert "QLinearConv" in found.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("model.pt", "compressor export {file} --to onnx writes one"),
+        ("model.tflite", "name its ONNX file, or export the model that it was made of"),
+    ],
+)
+def test_another_kind_of_file_is_told_how_to_become_onnx(
+    name: str, said: str, conv_networks: tuple[Path, Path], tmp_path: Path
+) -> None:
+    app = typer.Typer()
+    app.command()(bench_command)
+    file = tmp_path / name
+    file.write_bytes(b"weights")
+    for args in ([str(file)], [str(conv_networks[0]), "--vs", str(file)]):
+        error = CliRunner().invoke(app, args).exception
+        assert isinstance(error, UsageError)
+        assert str(error).startswith(f"{file} is no ONNX file")
+        assert str(error).endswith(said.format(file=file))

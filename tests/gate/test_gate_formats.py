@@ -136,6 +136,27 @@ def test_every_format_names_every_problem(form: str, make: Make) -> None:
             assert f".yaml:{finding['line']}" in text
 
 
+@pytest.mark.parametrize("width", [80, 120])
+def test_text_fits_the_terminal_and_loses_no_figure(width: int, record: dict[str, Any]) -> None:
+    whole, text = render(record, "text"), render(record, "text", width)
+    longest = max(len(word) for word in whole.split())  # a path that cannot be broken stays whole
+    lines = text.split("\n")
+    assert max(map(len, lines)) <= max(width, longest + 6)
+    assert not any(line.lstrip().startswith("::") for line in lines)
+    figures = re.findall(r"\b\d[\d,.]*\b|\b[0-9a-f]{64}\b", whole)
+    assert set(figures) <= set(re.findall(r"\b\d[\d,.]*\b|\b[0-9a-f]{64}\b", text))
+    assert text.startswith(whole.split(" /")[0])  # the verdict
+    assert render(record, "text", 10_000) == whole  # room enough: the same lines
+
+
+def test_a_failure_names_the_margin_in_the_first_line(make: Make) -> None:
+    made = make(2023)
+    packages.write_model(made.model, wide=9000)
+    # 9,000 * 9 + 9,000 + 10 * 9,000 + 10 = 180,010 parameters of 4 B, 128,000 B allowed
+    first = render(run(made), "text", 80).splitlines()[0]
+    assert first.startswith("FAIL 592,040 B over (DCASE 2023 Task 1: memory); 6 errors")
+
+
 @pytest.mark.parametrize("form", FORMATS)
 def test_hostile_names_are_harmless(form: str, make: Make, tmp_path: Path) -> None:
     record = evil(make, tmp_path)

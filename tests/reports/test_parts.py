@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from make_audit import make_audit, make_file
+from make_audit import make_audit, make_file, make_gate
 from make_reproduction import make_reproduction
 from make_sweep import make_sweep
 from page_reader import Page, check_nothing_is_fetched
@@ -23,6 +23,8 @@ from reports.audit_words import headline
 from reports.compare_page import render_models, render_runs
 from reports.confusion import confusion_pairs, confusion_table
 from reports.drawing import altair, draw
+from reports.formats import change, headroom, used, year_ranges
+from reports.gate_page import to_html
 from reports.html import runtime
 from reports.layer_charts import level_costs
 from reports.pareto import front_words, pareto
@@ -111,7 +113,7 @@ def test_audit_words_and_tables():
     page = Page(render_audit(make_audit(file), static=True))
     header, size, macs = page.tables["table-limits"]
     cells = dict(zip(header, size, strict=True))
-    assert (cells["value"], cells["limit"], cells["margin"]) == ("180,000", "128,000", "-52,000")
+    assert (cells["value"], cells["limit"], cells["margin"]) == ("180,000", "128,000", "−52,000")
     assert cells["headroom, %"] == "−40.6"
     assert macs[2] == "fail"
     layers = page.tables["table-layers"][1:]
@@ -120,6 +122,18 @@ def test_audit_words_and_tables():
     for wrong, words in (({}, "not the record of an audit"), ({"files": []}, "schema is None")):
         with pytest.raises(UsageError, match=words):
             render_audit(wrong)
+
+
+def test_room_below_a_limit_is_not_rounded_to_all_or_nothing():
+    # 10 of 30,000,000 used leave 99.99997 %; 1 of 128,000 over is 0.0008 %
+    told = {99.99997: "> +99.9", 100: "+100.0", 99.94: "+99.9", 0.0008: "< +0.1", 0: "0.0"}
+    told |= {-0.0008: "> −0.1", -40.62: "−40.6", 0.06: "+0.1"}
+    assert {room: headroom(room) for room in told} == told
+    shares = {1e-6: "< 1 %", 0.63: "63 %", 0.9999: "> 99 %", 1: "100 %", 1.0001: "> 100 %"}
+    shares |= {0: "0 %", 1.8: "180 %"}
+    assert {share: used(share) for share in shares} == shares
+    page = Page(render_audit(make_audit(make_file(params=3)), static=True))
+    assert [row[6] for row in page.tables["table-limits"][1:]] == ["> +99.9", "> +99.9"]
 
 
 def test_a_file_that_could_not_be_measured_has_its_message():
@@ -139,6 +153,37 @@ def test_models_side_by_side():
     assert (first[3], second[2], second[3]) == ("0.0", "75,000", "+50.0")
     layers = page.tables["table-models-2"]
     assert layers[1] == ["stem", "10,000", "15,000", "6,000,000", "9,000,000"]
+
+
+def test_models_say_which_is_smallest_and_leave_empty_layers_out():
+    small, big = make_file(), make_file("m/big.pt", 75_000)
+    empty = {**small["audit"]["layers"][0], "name": "relu", "params": 0, "nonzero_params": 0}
+    small["audit"]["layers"].append({**empty, "macs": 0, "macs_official": 0})
+    page = Page(render_models(make_audit(big, small), static=True))
+    # 150,000 B against 100,000 B; 45,000,000 MACs against 30,000,000
+    assert (
+        "small.pt has the fewest bytes, 50,000 below big.pt (−33.3 %), with −33.3 % MACs. 2 files:"
+        in page.text("h2")
+    )
+    for table in ("table-models-2", "table-layers-2"):
+        assert [row[0] for row in page.tables[table][1:]] == ["stem", "body"]
+    first = Page(render_models(make_audit(small, big), static=True)).text("h2")
+    assert "None has fewer bytes than small.pt. 2 files:" in first
+
+
+def test_years_in_a_row_are_a_range():
+    assert year_ranges(["2020", "2021", "2023", "2024", "2025", "own"]) == (
+        "2020, 2021, 2023–2025, own"
+    )
+    assert [change(value) for value in (-99.99, -100, -50)] == ["> −99.9", "−100.0", "−50.0"]
+
+
+def test_bars_of_a_gate_are_told_apart_by_the_begin_of_their_names():
+    record = make_gate()
+    for check, name in zip(record["checks"], ("memory", "MACs"), strict=True):
+        check["name"] = f"DCASE 2023 Task 1: {name}"
+    text = to_html(record)
+    assert ">2023 memory<" in text and ">2023 MACs<" in text
 
 
 def test_runs_side_by_side_say_when_data_differ():
@@ -229,3 +274,8 @@ def test_audit_and_compare_commands(tmp_path: Path, record: dict[str, Any]):
     for wrong, words in (([sides[0]], "name two or more"), ([sides[0], str(MODEL)], "is a run")):
         failed = run.invoke(app, ["compare", *wrong])
         assert isinstance(failed.exception, UsageError) and words in str(failed.exception)
+    missing = run.invoke(app, ["compare", str(MODEL), str(tmp_path / "no.pt")])
+    assert "no.pt cannot be read: No such file or directory" in str(missing.exception)
+    (tmp_path / "text.pt").write_text("a text")
+    told = run.invoke(app, ["compare", str(MODEL), str(tmp_path / "text.pt"), "--out", str(out)])
+    assert told.exit_code == 3 and told.stderr.startswith("error: text.pt: ")

@@ -86,7 +86,7 @@ WORDS = {
         "compressor sweep --prune 0.5:0.8",
     ),
     "audit": ("Pass: Passes 2023; tightest is MACs of 2023, 0 to spare", "78 %", "ab" * 32),
-    "gate": ("FAIL: models/small.pt: 1 error", "remove 15,000,000 MACs", "150 %"),
+    "gate": ("FAIL: 15,000,000 MACs over (", "1 error", "remove 15,000,000 MACs", "150 %"),
     "models": ("2 models side by side", "+80.0", "big.pt"),
     "runs": ("2 sweeps side by side", "Best pruned network within its limit: ", "slimming", "l1"),
     "reproduce": ("Beside the paper: ", "no-mixup", "published", "theirs"),
