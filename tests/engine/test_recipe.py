@@ -66,12 +66,12 @@ ends = st.one_of(
     st.builds(Cast, dtype=st.sampled_from(["float16", "bfloat16"])),
     st.builds(
         Quantize,
-        scheme=st.sampled_from(["int8-ptq", "int8-qat"]),
         weight_bits=st.integers(2, 8),
         mixed=st.dictionaries(st.text(), st.integers(2, 8), max_size=3),
         keep_float=names,
-        **taught,
+        equalize=st.booleans(),
     ),
+    st.builds(Quantize, scheme=st.just("int8-qat"), epochs=count, keep_float=names, **taught),
 )
 recipes = st.builds(
     lambda steps, end, seed: Recipe((*steps, *end), seed),
@@ -179,6 +179,10 @@ def test_bad_recipes(record: dict[str, Any], message: str) -> None:
         ("cast", {"dtype": "float8"}, "unknown dtype of step cast 'float8'; did you mean float16"),
         ("quantize", {"scheme": "int4"}, "unknown scheme of step quantize 'int4'"),
         ("quantize", {"weight_bits": 9}, "weight_bits is 9"),
+        ("quantize", {"teacher": "self"}, "teacher = 'self' is of int8-qat and does nothing in"),
+        ("quantize", {"epochs": 20}, "leave it out, or use scheme = 'int8-qat'"),
+        ("quantize", {"settings": {"lr": 1e-3}}, "settings = {'lr': 0.001} is of int8-qat"),
+        ("quantize", {"scheme": "int8-qat", "equalize": True}, "equalize = True is of int8-ptq"),
         ("quantize", {"mixed": {"fc": 1}}, "mixed fc = 1; give 2 to 8 bits"),
         ("export", {"to": "tf"}, "unknown to of step export 'tf'"),
     ],
