@@ -265,10 +265,19 @@ def _write_safetensors(
 
 
 def _integers(artifact: Artifact) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Integer weights with what turns them into numbers."""
+    """Integer weights with what turns them into numbers; those of 4 bits two to a byte."""
     import json
 
+    from compressor import nibbles
     from compressor.export.description import PREFIX
 
     text = json.dumps(artifact.quantization, sort_keys=True)
-    return dict(artifact.state_dict), {f"{PREFIX}quantization": text}
+    more = {f"{PREFIX}quantization": text}
+    narrow = nibbles.narrow_weights(artifact.state_dict, artifact.quantization)
+    if narrow:
+        more[f"{PREFIX}packed"] = json.dumps(narrow, sort_keys=True)
+    tensors = {
+        name: nibbles.packed(tensor) if name in narrow else tensor
+        for name, tensor in artifact.state_dict.items()
+    }
+    return tensors, more

@@ -82,7 +82,7 @@ class NumberType:
         kept = any(layer == name or layer.startswith(f"{name}.") for name in self.keep_float)
         if kept or tensor.ndim < 2:  # a bias is an int32, a kept number a float32
             return 32
-        return self.mixed.get(layer, self.weight_bits)
+        return 4 if self.mixed.get(layer, self.weight_bits) <= 4 else 8  # as files hold them
 
 
 FLOAT32 = NumberType()

@@ -75,7 +75,7 @@ class QuantizedNetwork:
 
     @property
     def nbytes(self) -> int:
-        """Deployed bytes: weights at 1 (or half a) byte, int32 biases, what stays float32 at 4."""
+        """Deployed bytes: a weight 1 (up to 4 bits: half a one), a bias 4, what stays float32 4."""
         stored = self.tensors()
         total = sum(w.nbytes for w in self.weights.values())
         taken = {f"{layer}.weight" for layer in self.weights}
