@@ -102,7 +102,7 @@ class Slim(Step):
         _choice(self, "importance", _IMPORTANCES)
         _choice(self, "reduction", ("max", "mean"))
         targets = ("target_params", "target_macs", "target_bytes", "fit")
-        given = [name for name in targets if getattr(self, name)]
+        given = [name for name in targets if getattr(self, name) not in (None, "")]
         if (self.ratio is None) == (not given):
             found = "none" if self.ratio is None else f"ratio and {', '.join(given)}"
             raise ConfigError(

@@ -159,7 +159,7 @@ def test_bad_recipes(record: dict[str, Any], message: str) -> None:
         ("slim", {"ratio": "half"}, "ratio is 'half'; give a number"),
         ("slim", {"ratio": True}, "ratio is True; give a number"),
         ("slim", {"target_params": 0.5}, "target_params is 0.5; give a whole number"),
-        ("slim", {"target_macs": 0}, "found none"),
+        ("slim", {"target_macs": 0}, "target_macs is 0, but must be at least 1"),
         ("slim", {"target_macs": -5}, "target_macs is -5, but must be at least 1"),
         ("slim", {"ratio": 0.5, "importance": "L1"}, "unknown importance of step slim 'L1'"),
         ("slim", {"ratio": 0.5, "keep": "fc"}, "keep is 'fc'; give a list of layer names"),
