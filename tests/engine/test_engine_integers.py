@@ -53,6 +53,7 @@ def test_accuracy_of_integers_is_that_of_the_exported_file(
     accuracy = float((logits.argmax(axis=1) == np.asarray(features.test.y)).mean())
     assert records[0].measured_in == "onnxruntime"
     assert records[0].accuracy_after["accuracy"] == pytest.approx(accuracy)
+    assert records[0].facts["scale_bytes"] == audit(path).scale_bytes > 0
     assert records[1].audit_after == records[0].audit_after
     assert records[1].measured_in == "as before"
 
