@@ -90,6 +90,11 @@ def export(
         )
     if to == "tflite" and kind != "float32":
         raise UsageError(f"--to tflite writes float32 only, not {kind}; give --dtype float32")
+    for name, tensor in artifact.state_dict.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise MeasureError(
+                f"{name!r} holds values that are not finite; train the network again"
+            )
     description = dataclasses.replace(describe(artifact, kind), dtype=kind)
     x = check_inputs(artifact) if inputs is None else inputs
     with _kept(Path(path)) as scratch:
