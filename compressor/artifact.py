@@ -8,6 +8,7 @@ sliced network needs no code of its own. A checksum over everything finds damage
 
 Format 2 adds quantised networks: layers are stored as the integers that are deployed (weights int8,
 biases int32) under their own names, with scales and folded layers in the field `quantization`.
+Format 3 is format 2 with weights of up to 4 bits, stored two to a byte; in memory they are int8.
 """
 
 from __future__ import annotations
@@ -27,14 +28,15 @@ import torch
 from torch import Tensor, nn
 
 import compressor
-from compressor import rebuild
+from compressor import nibbles, rebuild
 from compressor.errors import ArtifactError, CompressorError
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "Artifact", "from_model", "from_quantized", "load", "save"]
 
 FORMAT = "compressor-model"
-FORMAT_VERSION = 2  # the newest that is read
-FLOAT_VERSION = 1  # float networks are written so that older versions still read them
+FORMAT_VERSION = 3  # the newest that is read
+# Each network is written in the oldest format that can hold it, so that older versions read it.
+FLOAT_VERSION, INTEGER_VERSION, PACKED_VERSION = 1, 2, 3
 LAYOUTS = ("CFT", "CTF")
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -55,7 +57,7 @@ class Artifact:
         history: one dict for each step that made the network, with its settings.
         metrics: results, such as {"test": {...}}.
         state_dict: tensors by name, on the CPU; floating ones may be float16 or bfloat16, those of
-            quantised layers are int8 weights and int32 biases.
+            quantised layers are int8 weights (of any width, one a byte) and int32 biases.
         graph: the traced operators (`compressor.audit.trace.graph_of`).
         provenance: command, versions, seed, data hash.
         quantization: empty for a float network; otherwise scales of "weights", "biases" and
@@ -322,13 +324,20 @@ def _described(
         "history": tuple(_plain(step, f"history[{i}]") for i, step in enumerate(parts["history"])),
         "quantization": quantization,
         "state_dict": tensors,
-        "format_version": FORMAT_VERSION if quantization else FLOAT_VERSION,
+        "format_version": _version(tensors, quantization),
     }
     for name in ("front_end", "standardizer", "metrics", "provenance"):
         described[name] = _plain(parts[name], name)
     rebuilt = Artifact(graph={}, **described).build()
     example = torch.zeros(1, *described["input_shape"])
     return Artifact(graph=_plain(graph_of(rebuilt, example), "graph"), **described)
+
+
+def _version(tensors: Mapping[str, Tensor], quantization: Mapping[str, Any]) -> int:
+    """The oldest format that can hold a network."""
+    if not quantization:
+        return FLOAT_VERSION
+    return PACKED_VERSION if nibbles.narrow_weights(tensors, quantization) else INTEGER_VERSION
 
 
 def _checksum(record: Mapping[str, Any]) -> str:
@@ -351,6 +360,14 @@ def save(artifact: Artifact, path: str | Path) -> None:
     target = Path(path)
     record: dict[str, Any] = {f.name: getattr(artifact, f.name) for f in fields(artifact)}
     record |= {"format": FORMAT, "made_with": compressor.__version__}
+    record["format_version"] = _version(artifact.state_dict, artifact.quantization)
+    narrow = nibbles.narrow_weights(artifact.state_dict, artifact.quantization)
+    if narrow:
+        record["packed"] = narrow
+        record["state_dict"] = {
+            name: nibbles.packed(tensor) if name in narrow else tensor
+            for name, tensor in artifact.state_dict.items()
+        }
     record["checksum"] = _checksum(record)
     buffer = io.BytesIO()  # a name of its own would be written into the archive
     torch.save(record, buffer)
@@ -428,7 +445,10 @@ def load(path: str | Path) -> Artifact:
     if missing:
         raise ArtifactError(f"{path} is damaged: {', '.join(missing)} missing")
     try:
-        artifact = Artifact(**{name: record[name] for name in names})
+        found = {name: record[name] for name in names}
+        if "packed" in record:
+            found["state_dict"] = nibbles.unpacked(record["state_dict"], record["packed"])
+        artifact = Artifact(**found)
         intact = _checksum(record) == record["checksum"]
     except ArtifactError as error:
         raise ArtifactError(f"{path} is damaged: {error}") from error

@@ -28,6 +28,12 @@ __all__ = [
 
 _IMPORTANCES = ("gamma", "l1", "l2", "taylor", "random")
 _EXPORTS = ("onnx", "pt2", "safetensors", "tflite")
+# Settings of a quantise step that one scheme alone reads.
+_STATIC_ONLY = ("bias_correction", "equalize")
+_TRAINED_ONLY = (
+    *("engine", "freeze_after", "epochs", "teacher", "temperature", "weight"),
+    "settings",
+)
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,7 @@ class Slim(Step):
         _choice(self, "importance", _IMPORTANCES)
         _choice(self, "reduction", ("max", "mean"))
         targets = ("target_params", "target_macs", "target_bytes", "fit")
-        given = [name for name in targets if getattr(self, name)]
+        given = [name for name in targets if getattr(self, name) not in (None, "")]
         if (self.ratio is None) == (not given):
             found = "none" if self.ratio is None else f"ratio and {', '.join(given)}"
             raise ConfigError(
@@ -295,6 +301,15 @@ class Quantize(Step):
             if not isinstance(bits, int) or isinstance(bits, bool) or not 2 <= bits <= 8:
                 raise ConfigError(f"step quantize: mixed {layer} = {bits!r}; give 2 to 8 bits")
         _training(self)
+        idle = _TRAINED_ONLY if self.scheme == "int8-ptq" else _STATIC_ONLY
+        other = "int8-qat" if self.scheme == "int8-ptq" else "int8-ptq"
+        for one in dataclasses.fields(self):
+            value = getattr(self, one.name)
+            if one.name in idle and value not in (one.default, {}):
+                raise ConfigError(
+                    f"step quantize: {one.name} = {value!r} is of {other} and does nothing in "
+                    f"{self.scheme}; leave it out, or use scheme = {other!r}"
+                )
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ def test_everything_comes_back(saved: Path) -> None:
     assert artifact.provenance == {"seed": 1}
     # a float network is written in the first format, which older versions read too
     assert (artifact.format_version, artifact.dtype) == (1, "float32")
-    assert FORMAT_VERSION == 2
+    assert FORMAT_VERSION == 3
     assert artifact.graph["ops"]
     assert set(artifact.state_dict) == set(network().state_dict())
 

@@ -1,4 +1,4 @@
-"""Model files of format 2: the layers' integers, equal in file, export and audit."""
+"""Model files of formats 2 and 3: the layers' integers, equal in file, export and audit."""
 
 from __future__ import annotations
 
@@ -197,17 +197,117 @@ def test_flipped_bits_are_found(tmp_path: Path) -> None:
     assert found > 10
 
 
-@pytest.mark.parametrize("name", ["seresnet18", "dsmn_seg", "sepcnn_coordatt"])
-def test_audit_counts_what_is_deployed(name: str, tmp_path: Path) -> None:
+NARROW = StaticInt8(weight_bits=4)
+MIXED = StaticInt8(weight_bits=6, mixed={"fc": 3}, keep_float=("stem.0",))
+PLACED = StaticInt8(float_compute=("layers.0",), mixed={"layers.1.conv1": 4}, per_channel=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("seresnet18", None),
+        ("dsmn_seg", None),
+        ("sepcnn_coordatt", None),
+        ("seresnet18", NARROW),
+        ("dsmn_seg", NARROW),
+        ("seresnet18", MIXED),
+        ("seresnet18", PLACED),
+    ],
+)
+def test_audit_counts_what_is_deployed(
+    name: str, config: StaticInt8 | None, tmp_path: Path
+) -> None:
     """One figure from three sides: the network's own, the model file's, the exported file's."""
     import compressor
     from compressor.export.quantized import write_qdq
 
-    artifact, network, _ = quantized(name)
+    artifact, network, _ = quantized(name, config=config)
     save(artifact, tmp_path / "int8.pt")
     write_qdq(artifact, tmp_path / "int8.onnx")
-    parameters = sum(p.numel() for p in network.model.parameters())
+    own = dict(network.model.named_parameters())
+    zeros = sum(int((artifact.state_dict[n] == 0).sum()) for n in own)
+    by_dtype = None
     for file in ("int8.pt", "int8.onnx"):
         found = compressor.audit(tmp_path / file)
         assert found.param_bytes == network.nbytes, file
-        assert found.params == parameters, file
+        assert found.params == sum(p.numel() for p in own.values()), file
+        assert found.params - found.nonzero_params == zeros, file
+        assert by_dtype in (None, found.bytes_by_dtype), file
+        assert found.deployed_bytes is None, file  # nothing is stored wider than it is deployed
+        by_dtype = found.bytes_by_dtype
+    more = compressor.audit(tmp_path / "int8.onnx").scale_bytes - network.scale_bytes
+    # averages over windows or one axis have ones with a scale and zero point
+    assert more == 0 if name == "seresnet18" else 0 < more <= 100 and more % 5 == 0
+    assert by_dtype is not None
+    assert ("int4" in by_dtype) == (config is not None)
+
+
+def test_four_bits_by_hand() -> None:
+    """0x1f: -1 below, 1 above; the last half stays empty."""
+    from compressor import nibbles
+
+    values = torch.tensor([[-1, 1, -8], [7, 0, -3]], dtype=torch.int8)
+    assert nibbles.packed(values).tolist() == [0x1F, 0x78, 0xD0]
+    odd = values.reshape(-1)[:5]
+    assert nibbles.packed(odd).tolist() == [0x1F, 0x78, 0x00]
+    for given in (values, odd):
+        again = nibbles.unpacked({"w": nibbles.packed(given)}, {"w": tuple(given.shape)})["w"]
+        assert again.dtype == torch.int8
+        assert torch.equal(again, given)
+
+
+def test_narrow_weights_come_back_and_older_files_are_read(tmp_path: Path) -> None:
+    import compressor
+    from compressor.artifact import _checksum
+
+    artifact, network, x = quantized(config=NARROW)
+    path, old, again = (tmp_path / name for name in ("new.pt", "old.pt", "again.pt"))
+    save(artifact, path)
+    record = torch.load(path, weights_only=True)
+    assert record["format_version"] == load(path).format_version == 3
+    stored = record["state_dict"]["fc.weight"]
+    assert (stored.dtype, tuple(stored.shape)) == (torch.uint8, (3 * 32 // 2,))
+    assert record["packed"]["fc.weight"] == (3, 32)
+    assert torch.equal(restore(load(path)).simulate(x), network.simulate(x))
+    # a file from before numbers were packed: the same, each in a byte of its own
+    del record["packed"], record["checksum"]
+    record |= {"format_version": 2, "state_dict": dict(artifact.state_dict)}
+    torch.save({**record, "checksum": _checksum(record)}, old)
+    assert restore(load(old)).to_onnx() == network.to_onnx()
+    counted = compressor.audit(old)
+    assert counted.deployed_bytes == network.nbytes < counted.param_bytes
+    save(load(old), again)
+    assert compressor.audit(again).param_bytes == network.nbytes
+    # eight bits stay readable by versions that know format 2 alone
+    save(quantized()[0], again)
+    assert torch.load(again, weights_only=True)["format_version"] == 2
+
+
+def test_packed_weights_that_lie_are_refused(tmp_path: Path) -> None:
+    import compressor
+    from compressor.artifact import _checksum
+    from compressor.errors import ModelFileError
+
+    path = tmp_path / "bad.pt"
+    save(quantized(config=NARROW)[0], path)
+    record = torch.load(path, weights_only=True)
+    del record["checksum"]
+    packed, state = record["packed"], record["state_dict"]
+    odd = {**state, "fc.weight": state["fc.weight"] | 0xF0}
+    bad: list[tuple[dict[str, Any], str]] = [
+        ({"packed": {**packed, "fc.weight": (3, 400)}}, "fc.weight is said to hold"),
+        ({"packed": {**packed, "fc.weight": (3, -32)}}, "a shape that is none"),
+        ({"packed": {**packed, "fc.weight": "x"}}, "a shape that is none"),
+        ({"packed": {**packed, "gone": (3, 32)}}, "gone is said to hold"),
+        ({"packed": {**packed, "fc.bias": (3,)}}, "fc.bias is said to hold"),
+        ({"packed": [1]}, "no table of shapes"),
+        ({"packed": {}}, "contradicts itself"),
+        ({"packed": {**packed, "fc.weight": (95,)}, "state_dict": odd}, "contradicts itself"),
+    ]
+    for change, message in bad:
+        changed = {**record, **change}
+        torch.save({**changed, "checksum": _checksum(changed)}, path)
+        with pytest.raises(ModelFileError, match=message):
+            compressor.audit(path)
+        with pytest.raises(ArtifactError):
+            load(path).build()

@@ -1,4 +1,4 @@
-"""`compressor compress` and the single verbs: run a recipe on a model file.
+"""`compressor compress`: a recipe, or steps from options, on a model file.
 
 What runs a recipe is imported where it is used: this file is loaded by every command.
 """
@@ -7,23 +7,39 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from compressor.cli import names
+from compressor.cli import names, verbs
 from compressor.cli.compress_options import (
+    BiasCorrection,
+    By,
     Cache,
+    Calibration,
+    Clips,
     Data,
     DistillWeight,
+    Equalize,
+    FinetuneRate,
     Fit,
+    FloatCompute,
     Fold,
     Format,
+    Gradual,
     Importance,
+    KeepFloat,
     KeepLayers,
     KeepSteps,
+    MinChannels,
+    MinShare,
+    Mixed,
     Model,
     Out,
+    Pattern,
+    Placement,
+    QatEngine,
+    Scope,
     Seed,
     TargetBytes,
     TargetMacs,
@@ -31,10 +47,11 @@ from compressor.cli.compress_options import (
     TeacherOption,
     Temperature,
     Threads,
+    WeightBits,
 )
 from compressor.errors import UsageError
 
-__all__ = ["COMMANDS", "cast", "compress", "finetune", "prune", "quantize", "slim"]
+__all__ = ["COMMANDS", "compress"]
 
 
 def compress(
@@ -51,16 +68,21 @@ def compress(
     target_macs: TargetMacs = None,
     target_bytes: TargetBytes = None,
     fit: Fit = None,
+    by: By = None,
     importance: Importance = None,
+    min_channels: MinChannels = None,
+    min_share: MinShare = None,
     prune: Annotated[
         float | None, typer.Option(metavar="SHARE", help="Make this share of weights zero.")
     ] = None,
-    pattern: Annotated[
-        str | None, typer.Option(metavar="N:M", help="Keep N of every M weights.")
-    ] = None,
+    scope: Scope = None,
+    pattern: Pattern = None,
+    gradual: Gradual = None,
+    keep: KeepLayers = None,
     finetune: Annotated[
         int | None, typer.Option(metavar="EPOCHS", help="Train on for so many epochs.")
     ] = None,
+    lr: FinetuneRate = None,
     teacher: TeacherOption = None,
     temperature: Temperature = None,
     distill_weight: DistillWeight = None,
@@ -70,6 +92,16 @@ def compress(
     quantize: Annotated[
         str | None, typer.Option(metavar="SCHEME", help="int8-ptq or int8-qat.")
     ] = None,
+    clips: Clips = None,
+    calibration: Calibration = None,
+    weight_bits: WeightBits = None,
+    mixed: Mixed = None,
+    keep_float: KeepFloat = None,
+    float_compute: FloatCompute = None,
+    placement: Placement = None,
+    bias_correction: BiasCorrection = False,
+    equalize: Equalize = False,
+    engine: QatEngine = None,
     qat_epochs: Annotated[int | None, typer.Option(help="Epochs of int8-qat. Default 10.")] = None,
     export: Annotated[
         str | None,
@@ -106,14 +138,34 @@ def compress(
             "target_bytes": target_bytes,
             "fit": fit,
         },
-        importance=importance,
+        slim_options={
+            "by": by,
+            "importance": importance,
+            "min_channels": min_channels,
+            "min_share": min_share,
+        },
         prune=prune,
         pattern=pattern,
+        prune_options={"scope": scope, "gradual": gradual},
+        keep=keep,
         finetune=finetune,
+        lr=lr,
         distill=distillation(teacher, temperature, distill_weight),
         cast=cast,
         quantize=quantize,
-        qat_epochs=qat_epochs,
+        quantize_options={
+            "clips": clips,
+            "calibration": calibration,
+            "weight_bits": weight_bits,
+            "mixed": mixed,
+            "keep_float": keep_float,
+            "float_compute": float_compute,
+            "placement": placement,
+            "bias_correction": bias_correction,
+            "equalize": equalize,
+            "engine": engine,
+            "qat_epochs": qat_epochs,
+        },
         export=export,
         seed=seed,
     )
@@ -129,242 +181,12 @@ def compress(
     )  # fmt: skip
 
 
-def slim(
-    model: Model,
-    ratio: Annotated[float | None, typer.Argument(help="Share to remove, 0 to below 1.")] = None,
-    *,
-    by: Annotated[
-        str, typer.Option(help="What the ratio is a share of: channels or params.")
-    ] = "channels",
-    importance: Importance = None,
-    target_params: TargetParams = None,
-    target_macs: TargetMacs = None,
-    target_bytes: TargetBytes = None,
-    fit: Fit = None,
-    min_channels: Annotated[
-        int | None, typer.Option(help="Units that every group keeps. Default 2.")
-    ] = None,
-    min_share: Annotated[float | None, typer.Option(help="The same as a share.")] = None,
-    keep: KeepLayers = None,
-    out: Out = None,
-    data: Data = None,
-    fold: Fold = None,
-    seed: Seed = None,
-    cache: Cache = None,
-    threads: Threads = None,
-    output: Format = "text",
-) -> None:
-    """Remove whole channels, by a ratio or to a limit; exact, and the file stays runnable.
-
-    Example: compressor slim model.pt --fit dcase2023 --data DIR
-    """
-    from compressor.cli.compress_run import run_recipe
-    from compressor.cli.recipe_args import slim_step
-    from compressor.recipe import Recipe
-
-    targets = {
-        "target_params": target_params,
-        "target_macs": target_macs,
-        "target_bytes": target_bytes,
-        "fit": fit,
-    }
-    options = {
-        "by": by,
-        "importance": importance,
-        "min_channels": min_channels,
-        "min_share": min_share,
-        "keep": keep,
-    }
-    recipe = Recipe((slim_step(ratio, targets, options),), seed or 0)
-    run_recipe(
-        "slim", model, recipe, out=out, data=data, fold=fold, cache=cache, threads=threads,
-        output=output,
-    )  # fmt: skip
-
-
-def prune(
-    model: Model,
-    sparsity: Annotated[float | None, typer.Argument(help="Share of zeros, 0 to below 1.")] = None,
-    *,
-    scope: Annotated[
-        str, typer.Option(help="Compare weights of the whole network (global) or of each layer.")
-    ] = "global",
-    pattern: Annotated[
-        str | None, typer.Option(metavar="N:M", help="Keep N of every M weights instead.")
-    ] = None,
-    gradual: Annotated[
-        int | None, typer.Option(metavar="EPOCHS", help="Reach the share while fine-tuning.")
-    ] = None,
-    keep: KeepLayers = None,
-    out: Out = None,
-    data: Data = None,
-    fold: Fold = None,
-    seed: Seed = None,
-    cache: Cache = None,
-    threads: Threads = None,
-    output: Format = "text",
-) -> None:
-    """Make single weights zero; says what each year's rules make of the zeros.
-
-    Example: compressor prune model.pt 0.7 --gradual 20 --data DIR
-    """
-    from compressor.cli.compress_run import run_recipe
-    from compressor.recipe import Prune, Recipe
-
-    if (sparsity is None) == (pattern is None):
-        raise UsageError("give a share of zeros (such as 0.7) or --pattern N:M, one of them")
-    given: dict[str, Any] = {"scope": scope, "keep": tuple(keep or ())}
-    given |= {"sparsity": sparsity} if sparsity is not None else {"pattern": pattern}
-    if gradual is not None:
-        given |= {"schedule": "gradual", "epochs": gradual}
-    run_recipe(
-        "pruned", model, Recipe((Prune(**given),), seed or 0), out=out, data=data, fold=fold,
-        cache=cache, threads=threads, output=output,
-    )  # fmt: skip
-
-
-def finetune(
-    model: Model,
-    epochs: Annotated[int, typer.Argument(help="Passes over the training part.")] = 20,
-    *,
-    teacher: TeacherOption = None,
-    temperature: Temperature = None,
-    distill_weight: DistillWeight = None,
-    lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
-    out: Out = None,
-    data: Data = None,
-    fold: Fold = None,
-    seed: Seed = None,
-    cache: Cache = None,
-    threads: Threads = None,
-    output: Format = "text",
-) -> None:
-    """Train on with the settings of the network's own training; pruned weights stay zero.
-
-    Example: compressor finetune small.pt 20 --teacher dense.pt --data DIR
-    """
-    from compressor.cli.compress_run import run_recipe
-    from compressor.cli.recipe_args import distillation
-    from compressor.recipe import Finetune, Recipe
-
-    settings = {} if lr is None else {"lr": lr}
-    step = Finetune(
-        epochs=epochs, settings=settings, **distillation(teacher, temperature, distill_weight)
-    )
-    run_recipe(
-        "finetuned", model, Recipe((step,), seed or 0), out=out, data=data, fold=fold, cache=cache,
-        threads=threads, output=output,
-    )  # fmt: skip
-
-
-def cast(
-    model: Model,
-    dtype: Annotated[str, typer.Argument(help="float16 or bfloat16.")] = "float16",
-    *,
-    out: Out = None,
-    data: Data = None,
-    fold: Fold = None,
-    cache: Cache = None,
-    threads: Threads = None,
-    output: Format = "text",
-) -> None:
-    """Store weights in two bytes; says what overflows or loses digits.
-
-    Example: compressor cast model.pt float16 --data DIR
-    """
-    from compressor.cli.compress_run import run_recipe
-    from compressor.recipe import Cast, Recipe
-
-    run_recipe(
-        dtype, model, Recipe((Cast(dtype=dtype),)), out=out, data=data, fold=fold, cache=cache,
-        threads=threads, output=output,
-    )  # fmt: skip
-
-
-def quantize(
-    model: Model,
-    scheme: Annotated[str, typer.Argument(help="int8-ptq or int8-qat.")] = "int8-ptq",
-    *,
-    clips: Annotated[
-        int | None, typer.Option(help="Training clips that set the ranges. Default 64.")
-    ] = None,
-    calibration: Annotated[
-        str | None, typer.Option(help="minmax (default), percentile or entropy.")
-    ] = None,
-    weight_bits: Annotated[int | None, typer.Option(help="2 to 8. Default 8.")] = None,
-    mixed: Annotated[
-        list[str] | None, typer.Option(metavar="LAYER=BITS", help="Another width for a layer.")
-    ] = None,
-    keep_float: Annotated[
-        list[str] | None, typer.Option(metavar="LAYER", help="Leave this layer in float32.")
-    ] = None,
-    float_compute: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="LAYER", help="Integer weights, but float32 arithmetic in this layer."
-        ),
-    ] = None,
-    placement: Annotated[
-        str | None,
-        typer.Option(
-            help="integers (default), or fastest: time here which layers are better in float32."
-        ),
-    ] = None,
-    bias_correction: Annotated[bool, typer.Option("--bias-correction")] = False,
-    equalize: Annotated[bool, typer.Option("--equalize")] = False,
-    engine: Annotated[
-        str | None, typer.Option(help="Of int8-qat: light (default) or brevitas.")
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Of int8-qat. Default 10.")] = None,
-    teacher: TeacherOption = None,
-    temperature: Temperature = None,
-    distill_weight: DistillWeight = None,
-    out: Out = None,
-    data: Data = None,
-    fold: Fold = None,
-    seed: Seed = None,
-    cache: Cache = None,
-    threads: Threads = None,
-    output: Format = "text",
-) -> None:
-    """Integer weights and activations, after training or by training for it.
-
-    Example: compressor quantize model.pt int8-qat --epochs 10 --data DIR
-    """
-    from compressor.cli.compress_run import run_recipe
-    from compressor.cli.recipe_args import distillation, parse_mixed
-    from compressor.recipe import Quantize, Recipe
-
-    given: dict[str, Any] = {
-        "calibration_clips": clips,
-        "calibration": calibration,
-        "weight_bits": weight_bits,
-        "mixed": parse_mixed(mixed or []),
-        "keep_float": tuple(keep_float or ()),
-        "float_compute": tuple(float_compute or ()),
-        "placement": placement,
-        "bias_correction": bias_correction,
-        "equalize": equalize,
-        "engine": engine,
-        "epochs": epochs,
-    }
-    step = Quantize(
-        scheme=scheme,
-        **{name: value for name, value in given.items() if value is not None},
-        **distillation(teacher, temperature, distill_weight),
-    )
-    run_recipe(
-        scheme, model, Recipe((step,), seed or 0), out=out, data=data, fold=fold, cache=cache,
-        threads=threads, output=output,
-    )  # fmt: skip
-
-
 COMMANDS: list[tuple[str, Callable[..., None]]] = [
     ("compress", compress),
-    ("slim", slim),
-    ("prune", prune),
-    ("finetune", finetune),
-    ("cast", cast),
-    ("quantize", quantize),
+    ("slim", verbs.slim),
+    ("prune", verbs.prune),
+    ("finetune", verbs.finetune),
+    ("cast", verbs.cast),
+    ("quantize", verbs.quantize),
 ]
 """Names and functions of this group, in the order of the help text."""

@@ -11,17 +11,33 @@ from compressor.cli import names
 from compressor.cli.options import Cache
 
 __all__ = [
+    "BiasCorrection",
+    "By",
     "Cache",
+    "Calibration",
+    "Clips",
     "Data",
     "DistillWeight",
+    "Equalize",
+    "FinetuneRate",
     "Fit",
+    "FloatCompute",
     "Fold",
     "Format",
+    "Gradual",
     "Importance",
+    "KeepFloat",
     "KeepLayers",
     "KeepSteps",
+    "MinChannels",
+    "MinShare",
+    "Mixed",
     "Model",
     "Out",
+    "Pattern",
+    "Placement",
+    "QatEngine",
+    "Scope",
     "Seed",
     "TargetBytes",
     "TargetMacs",
@@ -29,6 +45,7 @@ __all__ = [
     "TeacherOption",
     "Temperature",
     "Threads",
+    "WeightBits",
 ]
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL.pt", help="Model file; never changed.")]
@@ -79,5 +96,55 @@ DistillWeight = Annotated[
     float | None, typer.Option(help="Share of the loss that is the teacher's. Default 0.5.")
 ]
 KeepLayers = Annotated[
-    list[str] | None, typer.Option("--keep", metavar="LAYER", help="Leave this layer alone.")
+    list[str] | None,
+    typer.Option(
+        "--keep", metavar="LAYER", help="Remove no channels of this layer, zero no weights in it."
+    ),
 ]
+By = Annotated[
+    str | None, typer.Option(help="What the ratio is a share of: channels (default) or params.")
+]
+MinChannels = Annotated[int | None, typer.Option(help="Units that every group keeps. Default 2.")]
+MinShare = Annotated[float | None, typer.Option(help="The same as a share of the group.")]
+Scope = Annotated[
+    str | None,
+    typer.Option(help="Compare weights of the whole network (global, default) or of each layer."),
+]
+Pattern = Annotated[
+    str | None, typer.Option(metavar="N:M", help="Keep N of every M weights, in place of a share.")
+]
+Gradual = Annotated[
+    int | None, typer.Option(metavar="EPOCHS", help="Reach the share of zeros while fine-tuning.")
+]
+FinetuneRate = Annotated[float | None, typer.Option(help="Highest learning rate of fine-tuning.")]
+Clips = Annotated[
+    int | None, typer.Option(help="Training clips that set the integers' ranges. Default 64.")
+]
+Calibration = Annotated[str | None, typer.Option(help="minmax (default), percentile or entropy.")]
+WeightBits = Annotated[
+    int | None, typer.Option(help="Width of integer weights, 2 to 8. Default 8.")
+]
+Mixed = Annotated[
+    list[str] | None, typer.Option(metavar="LAYER=BITS", help="Another width for a layer.")
+]
+KeepFloat = Annotated[
+    list[str] | None, typer.Option(metavar="LAYER", help="Leave this layer in float32.")
+]
+FloatCompute = Annotated[
+    list[str] | None,
+    typer.Option(metavar="LAYER", help="Integer weights, but float32 arithmetic in this layer."),
+]
+Placement = Annotated[
+    str | None,
+    typer.Option(
+        help="integers (default), or fastest: time here which layers are better in float32."
+    ),
+]
+BiasCorrection = Annotated[
+    bool,
+    typer.Option("--bias-correction", help="Of int8-ptq: correct biases for the weights' error."),
+]
+Equalize = Annotated[
+    bool, typer.Option("--equalize", help="Of int8-ptq: level neighbouring layers' ranges first.")
+]
+QatEngine = Annotated[str | None, typer.Option(help="Of int8-qat: light (default) or brevitas.")]

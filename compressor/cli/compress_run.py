@@ -154,6 +154,9 @@ def _text(records: Sequence[StepRecord]) -> Iterator[str]:
             share = record.facts["sparsity"]
             lines.append(f"{record.kind}: {share:.1%} of {record.facts['weights']:,} weights zero")
             lines += [f"  {year} {line}" for year, line in record.facts["rules"].items()]
+        if "scale_bytes" in record.facts:
+            size = record.facts["scale_bytes"]
+            lines.append(f"{record.kind}: scales and zero points {size:,} B beside the parameters")
         predicted = record.facts.get("predicted")
         if predicted:
             lines.append(

@@ -19,7 +19,22 @@ from compressor.recipe import (
     read_recipe,
 )
 
-__all__ = ["distillation", "one_line", "parse_mixed", "slim_step"]
+__all__ = [
+    "distillation",
+    "finetune_step",
+    "one_line",
+    "parse_mixed",
+    "prune_step",
+    "quantize_step",
+    "slim_step",
+]
+
+# Options of a quantise step: name on the command line -> field, where the two differ.
+_FIELDS = {"clips": "calibration_clips", "qat_epochs": "epochs"}
+_OF_SCHEME = {
+    "int8-ptq": ("bias_correction", "equalize"),
+    "int8-qat": ("engine", "epochs", "qat_epochs"),
+}
 
 
 def slim_step(ratio: float | None, targets: Mapping[str, Any], options: Mapping[str, Any]) -> Slim:
@@ -27,13 +42,76 @@ def slim_step(ratio: float | None, targets: Mapping[str, Any], options: Mapping[
 
     Args:
         ratio: share to remove, None with a target.
-        targets: target_params, target_macs, target_bytes, fit; None or "" where not given.
+        targets: target_params, target_macs, target_bytes, fit; None where not given.
         options: further fields of `Slim`, None where not given.
     """
-    given = {k: v for k, v in {**targets, **options}.items() if v not in (None, "", [])}
-    if "keep" in given:
-        given["keep"] = tuple(given["keep"])
-    return Slim(ratio=ratio, **given)
+    return Slim(ratio=ratio, **_given({**targets, **options}))
+
+
+def prune_step(sparsity: float | None, pattern: str | None, options: Mapping[str, Any]) -> Prune:
+    """A prune step from options, those left out at their defaults.
+
+    Args:
+        sparsity: share of zeros, None with a pattern.
+        pattern: "N:M", None with a share.
+        options: scope, gradual (epochs) and keep; None where not given.
+
+    Raises:
+        UsageError: not exactly one of share and pattern.
+    """
+    if (sparsity is None) != bool(pattern):
+        raise UsageError("give a share of zeros (such as 0.7) or --pattern N:M, one of them")
+    given = _given(options)
+    if "gradual" in given:
+        given |= {"schedule": "gradual", "epochs": given.pop("gradual")}
+    given |= {"sparsity": sparsity} if sparsity is not None else {"pattern": pattern}
+    return Prune(**given)
+
+
+def finetune_step(epochs: int, lr: float | None, distill: Mapping[str, Any]) -> Finetune:
+    """A finetune step from options; `lr` None follows the network's own training."""
+    return Finetune(epochs=epochs, settings={} if lr is None else {"lr": lr}, **distill)
+
+
+def quantize_step(scheme: str, options: Mapping[str, Any], distill: Mapping[str, Any]) -> Quantize:
+    """A quantise step from options, those left out at their defaults.
+
+    Args:
+        scheme: int8-ptq or int8-qat.
+        options: by name on the command line; None, False or empty where not given.
+        distill: what `distillation` returns.
+
+    Raises:
+        UsageError: an option of the other scheme, which would do nothing.
+    """
+    given = _given(options)
+    for other, names in _OF_SCHEME.items():
+        for name in names:
+            if name in given and other != scheme and scheme in _OF_SCHEME:
+                raise UsageError(
+                    f"{_flag(name)} is given, but it is of {other} and does nothing in {scheme}"
+                )
+    if "mixed" in given:
+        given["mixed"] = parse_mixed(given["mixed"])
+    fields = {_FIELDS.get(name, name): value for name, value in given.items()}
+    return Quantize(scheme=scheme, **fields, **distill)
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given; lists of layers as tuples."""
+    found = {k: v for k, v in options.items() if v is not False and v not in (None, "", [])}
+    names = {"keep", "keep_float", "float_compute"}
+    return {k: tuple(v) if k in names else v for k, v in found.items()}
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _refuse_unused(options: Mapping[str, Any], missing: str) -> None:
+    """Raises UsageError for an option whose step is not in the recipe."""
+    for name in _given(options):
+        raise UsageError(f"{_flag(name)} is given, but {missing}")
 
 
 def distillation(
@@ -77,14 +155,17 @@ def one_line(
     recipe: Path | None,
     slim: float | None,
     targets: Mapping[str, Any],
-    importance: str | None,
+    slim_options: Mapping[str, Any],
     prune: float | None,
     pattern: str | None,
+    prune_options: Mapping[str, Any],
+    keep: list[str] | None,
     finetune: int | None,
+    lr: float | None,
     distill: Mapping[str, Any],
     cast: str | None,
     quantize: str | None,
-    qat_epochs: int | None,
+    quantize_options: Mapping[str, Any],
     export: str | None,
     seed: int | None,
 ) -> Recipe:
@@ -97,42 +178,42 @@ def one_line(
         UsageError: a file and steps at once, no step at all, or an option without its step.
         ConfigError, UnknownNameError: a bad value or file.
     """
+    if recipe is not None:
+        single = {"slim": slim, "prune": prune, "pattern": pattern, "keep": keep, "lr": lr}
+        single |= {"finetune": finetune, "cast": cast, "quantize": quantize, "export": export}
+        tables = (single, targets, slim_options, prune_options, distill, quantize_options)
+        for table in tables:
+            _refuse_unused(table, "--recipe too: a recipe holds all settings; give one of them")
+        found = read_recipe(recipe)
+        return found if seed is None else Recipe(found.steps, seed)
     steps: list[Step] = []
-    has_target = any(value not in (None, "") for value in targets.values())
-    if slim is not None or has_target:
-        steps.append(slim_step(slim, targets, {"importance": importance}))
-    elif importance is not None:
-        raise UsageError("--importance is given, but neither --slim nor a target")
-    if pattern is not None:
-        if prune is not None:
-            raise UsageError("--prune and --pattern both say which weights go; give one of them")
-        steps.append(Prune(pattern=pattern))
-    elif prune is not None:
-        steps.append(Prune(sparsity=prune))
+    if slim is not None or _given(targets):
+        steps.append(slim_step(slim, targets, {**slim_options, "keep": keep}))
+    else:
+        _refuse_unused(slim_options, "neither --slim nor a target is")
+    if pattern is not None and prune is not None:
+        raise UsageError("--prune and --pattern both say which weights go; give one of them")
+    if pattern is not None or prune is not None:
+        steps.append(prune_step(prune, pattern, {**prune_options, "keep": keep}))
+    else:
+        _refuse_unused(prune_options, "neither --prune nor --pattern is")
+    if not steps:
+        _refuse_unused({"keep": keep}, "no step removes anything; add --slim or --prune")
     if finetune is not None:
-        steps.append(Finetune(epochs=finetune, **distill))
+        steps.append(finetune_step(finetune, lr, distill))
+    else:
+        _refuse_unused({"lr": lr}, "--finetune is not")
     if cast is not None:
         steps.append(Cast(dtype=cast))
     if quantize is not None:
         trained = quantize == "int8-qat"
-        given: dict[str, Any] = dict(distill) if trained else {}
-        if qat_epochs is not None:
-            if not trained:
-                raise UsageError("--qat-epochs is given, but not --quantize int8-qat")
-            given["epochs"] = qat_epochs
-        steps.append(Quantize(scheme=quantize, **given))
-    elif qat_epochs is not None:
-        raise UsageError("--qat-epochs is given, but not --quantize int8-qat")
+        steps.append(quantize_step(quantize, quantize_options, distill if trained else {}))
+    else:
+        _refuse_unused(quantize_options, "--quantize is not")
     if distill and not any(getattr(step, "teacher", "") for step in steps):
         raise UsageError("--teacher is given, but no step trains; add --finetune EPOCHS")
     if export is not None:
         steps.append(Export(to=export))
-    if recipe is not None:
-        if steps:
-            kinds = ", ".join(step.kind for step in steps)
-            raise UsageError(f"--recipe and options for {kinds} are both given; give one of them")
-        found = read_recipe(recipe)
-        return found if seed is None else Recipe(found.steps, seed)
     if not steps:
         raise UsageError(
             "nothing to do: give --recipe FILE, or steps such as --slim 0.65 --finetune 20 "

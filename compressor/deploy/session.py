@@ -44,6 +44,12 @@ def make_session(
     if not path.is_file():
         what = "is a folder, but must be an ONNX file" if path.is_dir() else "does not exist"
         raise ModelFileError(f"{path} {what}")
+    with path.open("rb") as stream:
+        if stream.read(4) == b"PK\x03\x04":
+            raise ModelFileError(
+                f"onnxruntime cannot load {path}: it is a zip archive, such as a model file (.pt); "
+                f"write an ONNX file of it: compressor export {path}"
+            )
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -125,6 +126,7 @@ def run_quantize(step: Quantize, work: Workspace) -> Made:
         quantized, trained = _trained(step, work, model, qat, inputs=inputs)
         facts |= trained
     facts["sqnr_db"] = dict(quantized.sqnr)
+    facts["scale_bytes"] = _scale_bytes(quantized)
     notes: tuple[str, ...] = ()
     if "placement" in facts:
         placed = facts["placement"]
@@ -133,6 +135,16 @@ def run_quantize(step: Quantize, work: Workspace) -> Made:
             "onnxruntime (CPU time, one thread, batch 1)",
         )
     return Made(artifact=from_quantized(quantized, work.artifact), facts=facts, notes=notes)
+
+
+def _scale_bytes(network: QuantizedNetwork) -> int:
+    """Bytes of scales and zero points as the audit lists them for the exported file."""
+    from compressor.audit import audit
+
+    with tempfile.TemporaryDirectory(prefix="compressor-") as folder:
+        path = Path(folder) / "step.onnx"
+        network.to_onnx(path)
+        return audit(path).scale_bytes
 
 
 def _fastest(

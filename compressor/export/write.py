@@ -90,6 +90,11 @@ def export(
         )
     if to == "tflite" and kind != "float32":
         raise UsageError(f"--to tflite writes float32 only, not {kind}; give --dtype float32")
+    for name, tensor in artifact.state_dict.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise MeasureError(
+                f"{name!r} holds values that are not finite; train the network again"
+            )
     description = dataclasses.replace(describe(artifact, kind), dtype=kind)
     x = check_inputs(artifact) if inputs is None else inputs
     with _kept(Path(path)) as scratch:
@@ -265,10 +270,19 @@ def _write_safetensors(
 
 
 def _integers(artifact: Artifact) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Integer weights with what turns them into numbers."""
+    """Integer weights with what turns them into numbers; those of 4 bits two to a byte."""
     import json
 
+    from compressor import nibbles
     from compressor.export.description import PREFIX
 
     text = json.dumps(artifact.quantization, sort_keys=True)
-    return dict(artifact.state_dict), {f"{PREFIX}quantization": text}
+    more = {f"{PREFIX}quantization": text}
+    narrow = nibbles.narrow_weights(artifact.state_dict, artifact.quantization)
+    if narrow:
+        more[f"{PREFIX}packed"] = json.dumps(narrow, sort_keys=True)
+    tensors = {
+        name: nibbles.packed(tensor) if name in narrow else tensor
+        for name, tensor in artifact.state_dict.items()
+    }
+    return tensors, more

@@ -82,7 +82,7 @@ class NumberType:
         kept = any(layer == name or layer.startswith(f"{name}.") for name in self.keep_float)
         if kept or tensor.ndim < 2:  # a bias is an int32, a kept number a float32
             return 32
-        return self.mixed.get(layer, self.weight_bits)
+        return 4 if self.mixed.get(layer, self.weight_bits) <= 4 else 8  # as files hold them
 
 
 FLOAT32 = NumberType()
@@ -351,8 +351,9 @@ class Sizing:
         over = budget.over(figures(plan_of(most)))
         if over:
             worst = max(over, key=lambda e: e.value / e.limit)
+            what = "" if worst.name == worst.unit else f" ({worst.name})"
             raise PruneError(
-                f"{worst.limit:,} {worst.unit} ({worst.name}) cannot be reached: the smallest "
+                f"{worst.limit:,} {worst.unit}{what} cannot be reached: the smallest "
                 f"network that keeps the floor of channels in every group has {worst.value:,}; "
                 "allow a lower floor (min_channels, min_share), a larger target or a smaller "
                 "number type"

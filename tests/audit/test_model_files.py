@@ -221,7 +221,7 @@ def test_a_file_without_graph_and_one_of_the_future(tmp_path: Path) -> None:
     result = compressor.audit(saved(tmp_path, {**tree, "graph": {}}))
     assert (result.params, result.macs, result.status) == (8, None, "unknown")
     with pytest.raises(ModelFileError, match="written by a newer compressor"):
-        compressor.audit(saved(tmp_path, {**tree, "format_version": 3}))
+        compressor.audit(saved(tmp_path, {**tree, "format_version": 4}))
     newer = {**tree["graph"], "version": 2}
     with pytest.raises(ModelFileError, match="graph: version 2 is not supported"):
         compressor.audit(saved(tmp_path, {**tree, "graph": newer}))

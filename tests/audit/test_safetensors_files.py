@@ -216,3 +216,26 @@ def test_no_torch_and_little_time(tmp_path: Path) -> None:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.stdout.split() == ["61148", "False", "False"]
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.3
+
+
+def test_two_numbers_of_four_bits_in_a_byte(tmp_path: Path) -> None:
+    """0x1f, 0x70, 0x00: 15, 1, 0, 7, 0 by halves, the lower one first; three are not zero."""
+    path = tmp_path / "packed.safetensors"
+    data = {"w": torch.tensor([0x1F, 0x70, 0x00], dtype=torch.uint8)}
+    found = compressor.audit(write(path, data, {"compressor.packed": '{"w": [5, 1]}'}))
+    assert (found.params, found.nonzero_params, found.param_bytes) == (5, 3, 3)
+    assert found.bytes_by_dtype == {"int4": 3}
+    full = {"w": torch.tensor([0x1F, 0x70, 0x30], dtype=torch.uint8)}
+    for tensors, declared, message in (
+        (full, '{"w": [5]}', "the half of a byte behind the last one is not empty"),
+        (data, '{"w": [7]}', "said to hold"),
+        (data, '{"w": [4294967296]}', "a shape that is none"),
+        (data, '{"w": 5}', "a shape that is none"),
+        (data, '{"v": [5]}', "said to hold"),
+        (data, "[1]", "no table of shapes"),
+        (data, "{", "is no JSON"),
+        ({"w": torch.zeros(3)}, '{"w": [5]}', "said to hold"),
+    ):
+        write(path, tensors, {"compressor.packed": declared})
+        with pytest.raises(ModelFileError, match=message):
+            compressor.audit(path)

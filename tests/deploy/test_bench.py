@@ -87,6 +87,31 @@ def test_table_by_hand() -> None:
     ]
 
 
+@pytest.mark.parametrize(("high", "named"), [(0.9, True), (1.1, False)])
+def test_the_operator_that_makes_integers_slower_is_named(high: float, named: bool) -> None:
+    from compressor.cli.bench import _text
+    from compressor.deploy.bench import BenchResult, FileResult, Ratio, Timing
+
+    def measured(name: str, kernel: Kernel) -> FileResult:
+        time = Timing(1.0, 0.9, 1.1, 0.9, 20)
+        return FileResult(Path(name), 100, time, time, 32, None, KernelTable((kernel,)))
+
+    result = BenchResult(
+        measured("q.onnx", Kernel("a", "QLinearConv", "integer", 2.5)),
+        measured("f.onnx", Kernel("a", "Conv", "float", 1.0)),
+        Ratio(0.8, 0.7, high, 9),
+        Ratio(1.2, 1.1, 1.3, 9),
+        1,
+        {"processor": "x", "instructions": "", "onnxruntime": "1"},
+    )
+    lines = list(_text(result))
+    assert ("slower because of Conv (+1.500 ms)" in lines) == named
+    assert any("--placement fastest" in line for line in lines) == named
+    assert result.to_dict()["slower_operators"] == (
+        [{"operator": "Conv", "ms_more": 1.5}] if named else []
+    )
+
+
 def test_real_kernels_of_both_files(conv_networks: tuple[Path, Path]) -> None:
     int8, base = conv_networks
     rounds: list[tuple[int, int]] = []

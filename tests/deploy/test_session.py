@@ -116,3 +116,12 @@ def test_missing_onnxruntime_names_the_extra(
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UsageError, match=r"pip install 'compressor\[run\]'"):
         OnnxNetwork(mean_network)
+
+
+def test_a_model_file_is_told_to_be_exported_first(tmp_path: Path) -> None:
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "model.pt", "w") as archive:
+        archive.writestr("archive/data.pkl", b"x")
+    with pytest.raises(ModelFileError, match=r"of it: compressor export .*model\.pt"):
+        OnnxNetwork(tmp_path / "model.pt")

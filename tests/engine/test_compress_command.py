@@ -152,7 +152,25 @@ def test_finetune_verb(home: Path, tmp_path: Path) -> None:
         (["compress", "MODEL", "--slim", "0.5", "--temperature", "3"], UsageError, "no --teacher"),
         (["compress", "MODEL", "--slim", "0.5", "--teacher", "self"], UsageError, "no step trains"),
         (["compress", "MODEL", "--importance", "l1"], UsageError, "neither --slim nor a target"),
-        (["compress", "MODEL", "--qat-epochs", "3"], UsageError, "not --quantize int8-qat"),
+        (["compress", "MODEL", "--qat-epochs", "3"], UsageError, "--quantize is not"),
+        (["compress", "MODEL", "--placement", "fastest"], UsageError, "but --quantize is not"),
+        (["compress", "MODEL", "--slim", "0.5", "--keep-float", "fc"], UsageError, "--keep-float"),
+        (["compress", "MODEL", "--slim", "0.5", "--scope", "layer"], UsageError, "nor --pattern"),
+        (["compress", "MODEL", "--slim", "0.5", "--lr", "0.1"], UsageError, "--finetune is not"),
+        (["compress", "MODEL", "--cast", "float16", "--keep", "fc"], UsageError, "removes"),
+        (
+            ["compress", "MODEL", "--quantize", "int8-ptq", "--engine", "light"],
+            UsageError,
+            "--engine is given, but it is of int8-qat and does nothing in int8-ptq",
+        ),
+        (["compress", "MODEL", "--recipe", "GONE", "--equalize"], UsageError, "--recipe too"),
+        (
+            ["compress", "MODEL", "--quantize", "int8-ptq", "--placement", "fast"],
+            CompressorError,
+            "did you mean fastest",
+        ),
+        (["quantize", "MODEL", "int8-ptq", "--teacher", "self"], UsageError, "does not train"),
+        (["quantize", "MODEL", "int8-qat", "--equalize"], UsageError, "it is of int8-ptq"),
         (["compress", "GONE", "--slim", "0.5"], CompressorError, "cannot be read"),
         (["compress", "MODEL", "--slim", "0.5", "--data", "GONE"], CompressorError, "GONE"),
         (["compress", "MODEL", "--recipe", "GONE"], ConfigError, "cannot be read"),
@@ -210,15 +228,21 @@ def test_an_interrupt_keeps_finished_steps(
 
 def make(**given: Any) -> tuple[Any, ...]:
     options: dict[str, Any] = dict.fromkeys(
-        ("recipe", "slim", "importance", "prune", "pattern", "finetune", "cast", "quantize",
-         "qat_epochs", "export", "seed")
+        ("recipe", "slim", "prune", "pattern", "keep", "finetune", "lr", "cast", "quantize",
+         "export", "seed")
     )  # fmt: skip
-    return one_line(**{**options, "targets": {}, "distill": {}, **given}).steps
+    tables = ("targets", "slim_options", "prune_options", "quantize_options", "distill")
+    return one_line(**{**options, **{name: {} for name in tables}, **given}).steps
 
 
 def test_options_become_steps_in_their_order() -> None:
     assert make(
-        export="onnx", quantize="int8-qat", qat_epochs=3, finetune=20, slim=0.65, prune=0.5
+        export="onnx",
+        quantize="int8-qat",
+        quantize_options={"qat_epochs": 3},
+        finetune=20,
+        slim=0.65,
+        prune=0.5,
     ) == (
         Slim(ratio=0.65),
         Prune(sparsity=0.5),
@@ -232,15 +256,72 @@ def test_options_become_steps_in_their_order() -> None:
         Quantize(scheme="int8-qat", teacher="self", weight=0.3),
     )
     assert make(finetune=2, quantize="int8-ptq", distill=taught)[1] == Quantize()
-    assert make(targets={"fit": "dcase2023", "target_macs": 5}, importance="l1") == (
-        Slim(fit="dcase2023", target_macs=5, importance="l1"),
-    )
+    assert make(
+        targets={"fit": "dcase2023", "target_macs": 5}, slim_options={"importance": "l1"}
+    ) == (Slim(fit="dcase2023", target_macs=5, importance="l1"),)
     assert make(pattern="2:4") == (Prune(pattern="2:4"),)
     with pytest.raises(UsageError, match="both say which weights go"):
         make(prune=0.5, pattern="2:4")
     with pytest.raises(ConfigError, match="put cast last"):
         make(cast="float16", quantize="int8-ptq")
     assert parse_mixed(["a.b=4", "c=2"]) == {"a.b": 4, "c": 2}
+
+
+def test_the_one_line_form_reaches_what_the_verbs_do(home: Path, tmp_path: Path) -> None:
+    """Every option of a single verb that sets a field of its step; compared with the step."""
+    recipe = tmp_path / "steps.json"
+    result = invoke(
+        "compress", home / "model.pt", "--slim", "0.3", "--by", "params", "--importance", "l2",
+        "--min-channels", "3", "--min-share", "0.1", "--prune", "0.2", "--scope", "layer",
+        "--keep", "stem.0", "--finetune", "1", "--lr", "0.001",
+        "--quantize", "int8-ptq", "--clips", "8", "--calibration", "percentile",
+        "--weight-bits", "6", "--mixed", "layers.0.conv1=4", "--keep-float", "fc",
+        "--float-compute", "stem", "--placement", "integers", "--bias-correction", "--equalize",
+        "--save-recipe", recipe, "--out", tmp_path / "small.pt", *data(home),
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert read_recipe(recipe).steps == (
+        Slim(
+            ratio=0.3,
+            by="params",
+            importance="l2",
+            min_channels=3,
+            min_share=0.1,
+            keep=("stem.0",),
+        ),
+        Prune(sparsity=0.2, scope="layer", keep=("stem.0",)),
+        Finetune(epochs=1, settings={"lr": 0.001}),
+        Quantize(
+            calibration_clips=8,
+            calibration="percentile",
+            weight_bits=6,
+            mixed={"layers.0.conv1": 4},
+            keep_float=("fc",),
+            float_compute=("stem",),
+            placement="integers",
+            bias_correction=True,
+            equalize=True,
+        ),
+    )
+    assert load(tmp_path / "small.pt").quantization["float_compute"] == ["stem"]
+    assert make(prune=0.5, prune_options={"gradual": 3}) == (
+        Prune(sparsity=0.5, schedule="gradual", epochs=3),
+    )
+    assert make(quantize="int8-qat", quantize_options={"engine": "brevitas"}) == (
+        Quantize(scheme="int8-qat", engine="brevitas"),
+    )
+
+
+def test_no_option_of_a_verb_is_missing_in_the_one_line_form() -> None:
+    import inspect
+
+    functions = dict(COMMANDS)
+    known = inspect.signature(functions["compress"]).parameters
+    renamed = {"ratio": "slim", "sparsity": "prune", "dtype": "cast", "scheme": "quantize"}
+    for verb in ("slim", "prune", "finetune", "cast", "quantize"):
+        epochs = {"epochs": "finetune" if verb == "finetune" else "qat_epochs"}
+        for name in inspect.signature(functions[verb]).parameters:
+            assert {**renamed, **epochs}.get(name, name) in known, f"{verb} --{name}"
 
 
 def test_help_needs_no_torch() -> None:

@@ -17,16 +17,21 @@ from compressor.errors import UnknownNameError, UsageError
 from compressor.recipe import Export, Finetune, Prune, Quantize, Slim
 
 
+@pytest.mark.parametrize("bits", [8, 3])
 def test_predicted_bytes_are_those_of_the_integers(
-    dense: Artifact, features: Features, tmp_path: Path
+    dense: Artifact, features: Features, tmp_path: Path, bits: int
 ) -> None:
     records: list[Any] = []
-    steps = [Slim(target_bytes=12_000, importance="l1"), Finetune(epochs=1), Quantize()]
+    steps = [
+        Slim(target_bytes=12_000, importance="l1"),
+        Finetune(epochs=1),
+        Quantize(weight_bits=bits),
+    ]
     result = compress(dense, steps, features, on_step=records.append)
     save(result, tmp_path / "int8.pt")
     counted = audit(tmp_path / "int8.pt")
     assert 11_500 < counted.param_bytes <= 12_000
-    assert set(counted.bytes_by_dtype) == {"int8", "int32"}
+    assert set(counted.bytes_by_dtype) == {"int8" if bits == 8 else "int4", "int32"}
     predicted = records[0].facts["predicted"]
     assert predicted["number_type"] == "int8"
     assert predicted["param_bytes"] == counted.param_bytes
@@ -48,6 +53,7 @@ def test_accuracy_of_integers_is_that_of_the_exported_file(
     accuracy = float((logits.argmax(axis=1) == np.asarray(features.test.y)).mean())
     assert records[0].measured_in == "onnxruntime"
     assert records[0].accuracy_after["accuracy"] == pytest.approx(accuracy)
+    assert records[0].facts["scale_bytes"] == audit(path).scale_bytes > 0
     assert records[1].audit_after == records[0].audit_after
     assert records[1].measured_in == "as before"
 

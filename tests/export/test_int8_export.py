@@ -87,6 +87,34 @@ def test_safetensors_holds_the_integers_and_their_scales(int8: Artifact, tmp_pat
     assert "compressor.quantization" in strings
 
 
+def test_weights_of_four_bits_are_counted_alike_in_every_format(
+    artifact: Artifact, tmp_path: Path
+) -> None:
+    import json
+
+    from compressor import audit, nibbles
+
+    clips = torch.randn(8, *artifact.input_shape, generator=torch.Generator().manual_seed(5))
+    config = StaticInt8(weight_bits=4)
+    narrow = from_quantized(quantize_static(artifact.build(), clips[:1], [clips], config), artifact)
+    files = [tmp_path / f"network{ending}" for ending in (".pt", ".onnx", ".safetensors")]
+    save(narrow, files[0])
+    export(narrow, files[1])
+    export(narrow, files[2], "safetensors")
+    counted = [audit(file) for file in files]
+    weights = sum(t.numel() for n, t in narrow.state_dict.items() if t.dtype == torch.int8)
+    for found in counted:
+        assert found.bytes_by_dtype["int4"] == sum(
+            (t.numel() + 1) // 2 for t in narrow.state_dict.values() if t.dtype == torch.int8
+        )
+        assert found.param_bytes == counted[0].param_bytes < weights
+        assert found.params == counted[0].params
+    tensors, strings = read(files[2])
+    shapes = {n: tuple(s) for n, s in json.loads(strings["compressor.packed"]).items()}
+    for name, tensor in nibbles.unpacked(tensors, shapes).items():
+        assert torch.equal(tensor, narrow.state_dict[name]), name
+
+
 def test_float_export_of_a_quantised_network(int8: Artifact, tmp_path: Path) -> None:
     report = export(int8, tmp_path / "float.onnx", "onnx", "float32")
     assert report.comparison is not None

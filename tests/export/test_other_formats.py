@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from compressor.artifact import Artifact
-from compressor.errors import ModelFileError
+from compressor.errors import MeasureError, ModelFileError
 from compressor.export import export
 from compressor.export.description import Description
 from compressor.export.safetensors import from_bytes, read, to_bytes
@@ -114,3 +114,16 @@ def test_broken_safetensors_are_refused(name: str) -> None:
     with pytest.raises(ModelFileError, match=r"^x\.safetensors") as caught:
         from_bytes(broken(name), "x.safetensors")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("to", ["onnx", "pt2", "safetensors"])
+def test_weights_that_are_not_finite_are_named(artifact: Artifact, tmp_path: Path, to: str) -> None:
+    import dataclasses
+
+    name = next(n for n, t in artifact.state_dict.items() if t.dim() == 4)
+    broken = artifact.state_dict[name].clone()
+    broken.view(-1)[0] = float("nan")
+    bad = dataclasses.replace(artifact, state_dict={**artifact.state_dict, name: broken})
+    with pytest.raises(MeasureError, match=f"'{name}' holds values that are not finite"):
+        export(bad, tmp_path / "bad", to)
+    assert list(tmp_path.iterdir()) == []

@@ -115,6 +115,10 @@ def test_figures_by_hand() -> None:
     # 4-bit weights in conv2: half a byte for each of its 216
     mixed = NumberType("int8", mixed={"conv2": 4})
     assert measure_sizes(chain(), X, mixed).param_bytes == int8(4, 6) - 216 // 2
+    # 3 bits are held as 4, 5 to 7 as 8
+    for bits, taken in ((3, 4), (7, 8)):
+        found = measure_sizes(chain(), X, NumberType("int8", mixed={"conv2": bits}))
+        assert found.param_bytes == int8(4, 6) - 216 * (8 - taken) // 8
     # the linear layer in float32: three bytes more for each of its 18 weights
     kept = NumberType("int8", keep_float=("fc",))
     assert measure_sizes(chain(), X, kept).param_bytes == int8(4, 6) + 3 * 18

@@ -162,6 +162,43 @@ def test_counts_are_those_of_the_model_file(
     assert theirs.status == "exact"
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.GELU(),
+        nn.GELU("tanh"),
+        nn.Softplus(),
+        nn.ELU(0.7),
+        nn.SELU(),
+        nn.Mish(),
+        nn.LeakyReLU(0.2),
+        nn.PReLU(4),
+        nn.ReLU6(),
+        nn.GroupNorm(2, 4),
+        nn.GroupNorm(4, 4, affine=False),
+    ],
+    ids=repr,
+)
+def test_what_the_error_advises_works(layer: nn.Module, tmp_path: Path) -> None:
+    """Kept in float, the layer is written; onnxruntime gives what the rounded network does."""
+    torch.manual_seed(0)
+    first, last = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 3, 3)
+    model = nn.Sequential(first, layer, last, nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    x = 3 * torch.randn(8, 1, 9, 9)
+    with pytest.raises(QuantizeError, match=r"--keep-float 1, or keep_float = \['1'\]"):
+        quantize_static(model, x, [x])
+    network = quantize_static(model, x, [x], StaticInt8(keep_float=("1",)))
+    network.to_onnx(tmp_path / "kept.onnx")
+    session = onnxruntime.InferenceSession(
+        tmp_path / "kept.onnx", providers=["CPUExecutionProvider"]
+    )
+    with torch.no_grad():
+        expected = network.simulate(x)
+    found = torch.from_numpy(session.run(None, {"features": x.numpy()})[0])
+    step = float(expected.max() - expected.min()) / 50  # a value may round the other way
+    assert float((found - expected).abs().max()) < step
+
+
 def test_the_error_names_the_layer() -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.GELU(), nn.Conv2d(2, 2, 1)).eval()
     x = torch.zeros(1, 1, 4, 4)
@@ -169,6 +206,9 @@ def test_the_error_names_the_layer() -> None:
         quantize_static(model, x, [x])
     assert caught.value.layer == "1"
     assert caught.value.exit_code == 3
+    odd = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Softshrink(), nn.Conv2d(2, 2, 1)).eval()
+    with pytest.raises(QuantizeError, match="Softshrink cannot be quantised, nor written in float"):
+        quantize_static(odd, x, [x])
     with pytest.raises(QuantizeError, match="no layer is left") as caught:
         quantize_static(nn.Sequential(nn.ReLU()).eval(), x, [x])
     assert caught.value.layer == ""

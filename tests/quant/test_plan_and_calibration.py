@@ -107,8 +107,7 @@ def test_operators_that_cannot_be_quantised_are_named() -> None:
         quantize_static(Strange(), X, [X])
     kept = quantize_static(Strange(), X, [X], StaticInt8(keep_float=("norm",)))
     assert list(kept.weights) == ["conv", "fc"]
-    with pytest.raises(MeasureError, match=r"layer 'norm': GroupNorm cannot be written to ONNX"):
-        kept.to_onnx()
+    assert b"GroupNormalization" in kept.to_onnx()
 
     class Twice(nn.Module):
         def __init__(self) -> None:

@@ -101,9 +101,9 @@ def test_bytes_by_hand() -> None:
     x = torch.randn(4, 1, 5, 5, generator=torch.Generator().manual_seed(0))
     network = quantize_static(model, x, [x])
     assert network.nbytes == 18 + 6 + 4 * 2 + 4 * 3
-    # scales: (2 + 3) x (4 + 1) of the weights, (2 + 3) x 4 of the biases, 3 activations x 5
+    # scales: (2 + 3) x (4 + 1) of the weights, (2 + 3) x (4 + 4) of the biases, 3 activations x 5
     assert list(network.activations) == ["input", "2", "3"]
-    assert network.scale_bytes == 25 + 20 + 15
+    assert network.scale_bytes == 25 + 40 + 15
     narrow = quantize_static(model, x, [x], StaticInt8(weight_bits=4, mixed={"5": 8}))
     assert narrow.nbytes == 9 + 6 + 20
     assert narrow.weights["0"].values.abs().max() <= 7

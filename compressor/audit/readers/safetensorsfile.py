@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from compressor.audit.inventory import Inventory
 from compressor.audit.readers.safecalls import StorageRef, TensorRef
-from compressor.audit.readers.stored import count_tensors, roles_by_name
+from compressor.audit.readers.stored import count_tensors, packed_shapes, roles_by_name
 from compressor.audit.readers.tensors import StorageReader
 from compressor.audit.shown import shown_name, shown_value
 from compressor.errors import ModelFileError
@@ -25,6 +25,7 @@ __all__ = ["read_safetensors_file"]
 MAX_HEADER_BYTES = 16 << 20  # 100,000 tensors; parsed Python takes up to 30 times as much
 MAX_TENSORS = 100_000
 MAX_NAME = 512
+_PACKED = "compressor.packed"  # name -> shape of tensors with two numbers of 4 bits a byte
 _Span = tuple[str, tuple[int, ...], int, int]  # number type, shape, begin, end
 # name in the file -> (torch's name, bits of one element)
 _DTYPES: Mapping[str, tuple[str, int]] = {
@@ -75,15 +76,27 @@ def read_safetensors_file(file: Path, name: str, size: int) -> Inventory:
         spans = _spans(header, name, size - 8 - length)
         records = {key: _record(key, span) for key, span in spans.items()}
         reader = StorageReader(_Bytes(stream, name, 8 + length, spans), "")
-        tensors = count_tensors(records, roles_by_name(records), reader)
+        packed = packed_shapes(_packed(metadata, name), records, name)
+        tensors = count_tensors(records, roles_by_name(records), reader, packed)
+    shown = {shown_name(key): shown_name(value, 200) for key, value in list(metadata.items())[:50]}
     return Inventory(
         source=name,
         format="safetensors",
         tensors=tensors,
         graph=None,
         roles_certain=False,
-        meta={"metadata": metadata} if metadata else {},
+        meta={"metadata": shown} if shown else {},
     )
+
+
+def _packed(metadata: Mapping[str, str], name: str) -> Any:
+    """What the project's own files say of numbers of 4 bits; None in others."""
+    if _PACKED not in metadata:
+        return None
+    try:
+        return json.loads(metadata[_PACKED])
+    except (ValueError, RecursionError) as error:
+        raise ModelFileError(f"{name}: '{_PACKED}' of the metadata is no JSON") from error
 
 
 def _header(data: bytes, name: str) -> tuple[dict[str, Any], dict[str, str]]:
@@ -110,8 +123,7 @@ def _header(data: bytes, name: str) -> tuple[dict[str, Any], dict[str, str]]:
         raise ModelFileError(f"{name}: holds no tensors")
     if len(header) > MAX_TENSORS:
         raise ModelFileError(f"{name}: {len(header):,} tensors, at most {MAX_TENSORS:,} are read")
-    shown = {shown_name(key): shown_name(value, 200) for key, value in list(metadata.items())[:50]}
-    return header, shown
+    return header, metadata
 
 
 def _spans(header: Mapping[str, Any], name: str, room: int) -> dict[str, _Span]:

@@ -26,6 +26,7 @@ _UNSIGNED: Mapping[int, Literal["B", "H", "I", "Q"]] = {1: "B", 2: "H", 4: "I", 
 _SIGNED_ZERO = ("float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
 _COMPLEX = {"complex64": "float32", "complex128": "float64"}  # two numbers each
 _NUMPY_PAYS_OFF = 300_000  # elements; below, plain Python has counted before numpy is imported
+_USED_NIBBLES = bytes((byte & 15 > 0) + (byte >> 4 > 0) for byte in range(256))  # of a byte
 _CHUNK = 1 << 22  # elements: bounds the temporaries
 
 
@@ -100,6 +101,27 @@ class StorageReader:
                 for at in range(0, flat.size, _CHUNK)
             )
         return Counted(count, nonzero, nonzero)
+
+    def count_nibbles(self, tensor: TensorRef, name: str, numel: int) -> int:
+        """Counts the numbers that are not zero where two of 4 bits share a byte.
+
+        Args:
+            tensor: the record, bytes in a row.
+            name: what messages call it.
+            numel: numbers it holds.
+
+        Raises:
+            ModelFileError: as `count`, or an odd count with something behind the last number.
+        """
+        piece, _ = self._piece(tensor, name)
+        if numel % 2 and piece[-1] >> 4:
+            raise ModelFileError(
+                f"{self._archive.name}: {name} holds {numel:,} numbers of 4 bits, but the half of "
+                "a byte behind the last one is not empty"
+            )
+        self._seen += numel
+        used = bytes(piece).translate(_USED_NIBBLES)
+        return used.count(1) + 2 * used.count(2)
 
     def _piece(self, tensor: TensorRef, name: str) -> tuple[memoryview, int]:
         """Returns the bytes a tensor spans and how many elements those are."""

@@ -16,7 +16,7 @@ from compressor.audit.inventory import Inventory, Role, StoredTensor
 from compressor.audit.readers.archive import Archive, open_archive
 from compressor.audit.readers.pickles import load_plain
 from compressor.audit.readers.safecalls import TensorRef
-from compressor.audit.readers.stored import count_tensors, roles_by_name
+from compressor.audit.readers.stored import count_tensors, packed_shapes, roles_by_name
 from compressor.audit.readers.tensors import StorageReader
 from compressor.audit.readers.widths import WIDTHS
 from compressor.audit.shown import one_line, shown_value
@@ -25,7 +25,7 @@ from compressor.errors import ModelFileError
 __all__ = ["FORMAT", "FORMAT_VERSION", "read_torch_file"]
 
 FORMAT = "compressor-model"
-FORMAT_VERSION = 2  # 2: quantised networks, whose weights are stored as whole numbers
+FORMAT_VERSION = 3  # 2: weights stored as whole numbers; 3: those of 4 bits two to a byte
 MAX_PICKLE_BYTES = 64 << 20
 MAX_TENSORS = 200_000
 _META = (
@@ -88,6 +88,7 @@ def _artifact(tree: Mapping[Any, Any], reader: StorageReader, name: str) -> Inve
             f"{FORMAT_VERSION}): update compressor"
         )
     stored = _tensors(tree.get("state_dict"), f"{name}: 'state_dict'")
+    packed = packed_shapes(tree.get("packed"), stored, name)
     plain = tree.get("graph")
     try:
         graph = read_graph(plain) if plain else None
@@ -95,11 +96,12 @@ def _artifact(tree: Mapping[Any, Any], reader: StorageReader, name: str) -> Inve
         raise ModelFileError(f"{name}: {error}") from error
     if graph is None:
         roles = roles_by_name(stored)
-        tensors = count_tensors(stored, roles, reader)
+        tensors = count_tensors(stored, roles, reader, packed)
         return Inventory(name, FORMAT, tensors, None, roles_certain=False, meta=_meta(tree))
     owned: dict[str, Role] = dict.fromkeys((*graph.parameters, *graph.packed), "parameter")
     owned |= dict.fromkeys(graph.buffers, "buffer")
-    doubts = crosscheck(graph, {key: ref.shape for key, ref in stored.items()}, name)
+    shapes = {key: packed.get(key, ref.shape) for key, ref in stored.items()}
+    doubts = crosscheck(graph, shapes, name)
     shape = tree.get("input_shape")
     given = graph.values[graph.inputs[0]].shape if graph.inputs else ()
     if isinstance(shape, (list, tuple)) and len(shape) <= 8 and tuple(shape) != given[1:]:
@@ -107,7 +109,7 @@ def _artifact(tree: Mapping[Any, Any], reader: StorageReader, name: str) -> Inve
             f"{name}: contradicts itself: input_shape is {tuple(shape)}, the graph was traced on "
             f"{given}; write the file again"
         )
-    tensors = count_tensors(stored, owned, reader)
+    tensors = count_tensors(stored, owned, reader, packed)
     return Inventory(
         name,
         FORMAT,
@@ -120,15 +122,16 @@ def _artifact(tree: Mapping[Any, Any], reader: StorageReader, name: str) -> Inve
 
 
 def _narrow_weights(tree: Mapping[Any, Any], stored: Mapping[str, TensorRef]) -> dict[str, int]:
-    """Bits of weights that are stored as int8 but hold fewer, as the file's quantisation says."""
+    """Weights of up to 4 bits in files of format 2, which held each in a byte: deployed as 4."""
     plain = tree.get("quantization")
     layers = plain.get("weights") if isinstance(plain, Mapping) else None
     found: dict[str, int] = {}
     for layer, entry in layers.items() if isinstance(layers, Mapping) else ():
         bits = entry.get("bits") if isinstance(entry, Mapping) else None
         key = f"{layer}.weight"
-        if type(bits) is int and 1 <= bits < 8 and key in stored:
-            found[key] = bits
+        whole = key in stored and stored[key].storage.dtype == "int8"
+        if whole and type(bits) is int and 1 <= bits <= 4:
+            found[key] = 4
     return found
 
 

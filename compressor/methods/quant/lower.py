@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 from torch.fx import Node
 
 from compressor.methods.dataflow import NetworkGraph
+from compressor.methods.quant.float_layers import write_float_layer, written_in_float
 from compressor.methods.quant.onnx_operators import HANDLERS
 from compressor.methods.quant.onnx_writer import INPUT, OUTPUT, Integers, Writer, cannot
 
@@ -46,6 +47,8 @@ def lower(
             writer.tensors[node] = writer.source(node.args[0])
             continue
         handler = HANDLERS.get(kind)
+        if handler is None and node.op == "call_module" and written_in_float(graph.layer(node)):
+            handler = write_float_layer
         if handler is None:
             what = type(graph.layer(node)).__name__ if node.op == "call_module" else node.name
             raise cannot(graph, node, what)

@@ -75,7 +75,7 @@ class QuantizedNetwork:
 
     @property
     def nbytes(self) -> int:
-        """Deployed bytes: weights at 1 (or half a) byte, int32 biases, what stays float32 at 4."""
+        """Deployed bytes: a weight 1 (up to 4 bits: half a one), a bias 4, what stays float32 4."""
         stored = self.tensors()
         total = sum(w.nbytes for w in self.weights.values())
         taken = {f"{layer}.weight" for layer in self.weights}
@@ -88,10 +88,18 @@ class QuantizedNetwork:
 
     @property
     def scale_bytes(self) -> int:
-        """Bytes of scales (float32) and zero points (one byte), listed apart."""
-        weights = sum(5 * w.scale.numel() for w in self.weights.values())
-        biases = sum(4 * b.scale.numel() for b in self.biases.values())
-        return weights + biases + 5 * len(self.activations)
+        """Bytes of scales and zero points in the exported file, listed apart.
+
+        Scales are float32; a zero point has the width of its integers (a bias: 4 bytes). Layers
+        that compute in float32 have no zero points. Averages that are written as convolutions add
+        5 bytes each to the file, for the scale of their ones.
+        """
+        total = 5 * len(self.activations)
+        for layer, weight in self.weights.items():
+            count = weight.scale.numel()
+            floats = any(f"{layer}.".startswith(f"{name}.") for name in self.float_compute)
+            total += 4 * count + (0 if floats else (count * weight.stored_bits + 7) // 8)
+        return total + sum(8 * bias.scale.numel() for bias in self.biases.values())
 
     def tensors(self) -> dict[str, Tensor]:
         """The state dict with the integers of quantised layers: weights int8, biases int32."""

@@ -17,6 +17,7 @@ from torch.fx import Node
 
 from compressor.errors import QuantizeError, UnknownNameError
 from compressor.methods.dataflow import COMPUTING, MOVING, WEIGHTED, NetworkGraph
+from compressor.methods.quant.float_layers import written_in_float
 
 __all__ = ["Plan", "make_plan"]
 
@@ -196,13 +197,15 @@ def _check_kinds(graph: NetworkGraph, floats: Collection[Node]) -> None:
         name = graph.names[node]
         if kind not in known:
             what = type(graph.layer(node)).__name__ if node.op == "call_module" else node.name
-            owner = graph.owner(node)
-            hint = f"keep it in float with keep_float = [{owner!r}]" if owner else "replace it"
-            raise QuantizeError(f": {what} cannot be quantised; {hint}", name)
+            if node.op == "call_module" and written_in_float(graph.layer(node)):
+                hint = f"; {_keep_hint(str(node.target))}"
+            else:
+                hint = ", nor written in float among integers; replace it"
+            raise QuantizeError(f": {what} cannot be quantised{hint}", name)
         if kind in WEIGHTED and graph.calls(str(node.target)) > 1:
             raise QuantizeError(
                 f" is called {graph.calls(str(node.target))} times, but a quantised layer has one "
-                f"input range; keep it in float with keep_float = [{str(node.target)!r}]",
+                f"input range; {_keep_hint(str(node.target))}",
                 name,
             )
         layer = graph.layer(node) if node.op == "call_module" else None
@@ -211,6 +214,10 @@ def _check_kinds(graph: NetworkGraph, floats: Collection[Node]) -> None:
         ):
             raise QuantizeError(
                 f" pads with {layer.padding!r} ({layer.padding_mode}), but only zeros given as "
-                f"numbers can be quantised; keep it in float with keep_float = [{name!r}]",
+                "numbers can be quantised or written beside integers; pad before the layer",
                 name,
             )
+
+
+def _keep_hint(layer: str) -> str:
+    return f"keep it in float: --keep-float {layer}, or keep_float = [{layer!r}] in a recipe"
