@@ -1,4 +1,4 @@
-"""The figures of a sweep as files for a paper: SVG, or PNG at twice the size."""
+"""The figures of a sweep or a reproduction as files for a paper: SVG, or PNG at twice the size."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from reports.drawing import Drawing
-from reports.figures import sweep_figures
+from reports.figures import Figure, sweep_figures
 from reports.files import write_bytes, write_text
+from reports.stored import kind_of
 from reports.summary import summarise
 
 __all__ = ["picture", "write_figures"]
@@ -35,7 +36,7 @@ def write_figures(results: Mapping[str, Any], folder: Path, kind: Kind) -> list[
         OSError: the folder cannot be written.
     """
     written = []
-    for name, found in sweep_figures(summarise(results), static=True).items():
+    for name, found in _figures(results).items():
         if found is None:
             continue
         path = folder / f"{name.replace('_', '-')}.{kind}"
@@ -44,6 +45,14 @@ def write_figures(results: Mapping[str, Any], folder: Path, kind: Kind) -> list[
             write_text(path, content) if isinstance(content, str) else write_bytes(path, content)
         )
     return written
+
+
+def _figures(results: Mapping[str, Any]) -> Mapping[str, Figure | None]:
+    if kind_of(results) == "reproduction":
+        from reports.reproduce_page import figures
+
+        return figures(results)
+    return sweep_figures(summarise(results), static=True)
 
 
 def picture(drawing: Drawing, kind: Kind) -> str | bytes:

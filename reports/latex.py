@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from reports.reproduction import heading, tables
+from reports.stored import kind_of
 from reports.summary import summarise
 from reports.sweep_page import all_tables, title_of
 from reports.tables import Table
@@ -48,7 +50,7 @@ _MARKS = {
 
 
 def render(results: Mapping[str, Any]) -> str:
-    """Write a sweep record's tables as LaTeX.
+    """Write the tables of a sweep's or a reproduction's record as LaTeX.
 
     Args:
         results: content of `results.json`.
@@ -56,13 +58,20 @@ def render(results: Mapping[str, Any]) -> str:
     Raises:
         UsageError: the record has not the shape the reports read.
     """
+    title, found = _tables(results)
+    parts = [f"% {_line(title)}\n% preamble: \\usepackage{{booktabs}}"]
+    parts += [table(content, f"tab:{name}") for name, content in found.items()]
+    return "\n\n".join(parts) + "\n"
+
+
+def _tables(results: Mapping[str, Any]) -> tuple[str, Mapping[str, Table]]:
+    """Title and tables, in the order of the page."""
+    if kind_of(results) == "reproduction":
+        return heading(results), tables(results)
     summary = summarise(results)
     found = all_tables(summary)
-    parts = [f"% {_line(title_of(summary))}\n% preamble: \\usepackage{{booktabs}}"]
-    parts += [
-        table(content, f"tab:{name}") for name in NAMES if (content := found.get(name)) is not None
-    ]
-    return "\n\n".join(parts) + "\n"
+    shown = {name: content for name in NAMES if (content := found.get(name)) is not None}
+    return title_of(summary), shown
 
 
 def table(content: Table, label: str) -> str:

@@ -50,6 +50,16 @@ def render(record: Record, *, static: bool = False) -> str:
     return section_page(_view(checked(record), static), record, static=static)
 
 
+def figures(record: Record) -> dict[str, Figure | None]:
+    """The page's charts by name, without what makes them answer to the pointer.
+
+    Raises:
+        UsageError: not a record of a reproduction.
+    """
+    record = checked(record)
+    return {name: next(iter(_figures(record, name, True)), None) for name in tables(record)}
+
+
 def _view(record: Record, static: bool) -> View:
     said = facts(record)
     found = tables(record)

@@ -66,10 +66,10 @@ def report(
 
     records = [read_any(run) for run in runs]  # all are read before anything is written
     for run, (kind, _) in zip(runs, records, strict=True):
-        if kind != "sweep" and output_format is not Format.html:
+        if kind in ("audit", "gate") and output_format is not Format.html:
             raise UsageError(
                 f"{run} is the record of {'an' if kind == 'audit' else 'a'} {kind}: "
-                f"--format {output_format} is for sweeps; take --format html"
+                f"--format {output_format} is for sweeps and reproductions; take --format html"
             )
     if static and output_format is not Format.html:
         raise UsageError(f"--static is for pages; --format {output_format} has no runtime")
@@ -98,6 +98,10 @@ def _name(run: Path, output_format: Format) -> str:
 
 def _text(kind: Any, record: dict[str, Any], output_format: Format, *, static: bool) -> str:
     if output_format is Format.markdown:
+        if kind == "reproduction":
+            from reports.reproduction_files import markdown as reproduction
+
+            return reproduction(record)
         from reports import markdown
 
         return markdown.render(record)
@@ -140,7 +144,7 @@ def _pictures(
     output_format: Format,
     out: Path | None,
 ) -> None:
-    """Every chart of each sweep as a file."""
+    """Every chart of each record as a file."""
     from reports.figure_files import write_figures
 
     if out is not None and (str(out) == "-" or len(runs) > 1):

@@ -149,6 +149,22 @@ def test_records_of_other_commands(tmp_path: Path, capsys: pytest.CaptureFixture
         report([audit], Format.latex)
 
 
+def test_reproductions_for_a_paper(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    record = make_reproduction()
+    (tmp_path / "results.json").write_text(json.dumps(record), encoding="utf-8")
+    report([tmp_path], Format.markdown)
+    rows = rows_of(capsys.readouterr().out, "Beside the paper")
+    report([tmp_path], Format.latex)
+    text = capsys.readouterr().out
+    assert text.count(r"\label{tab:paper}") == text.count(r"\label{tab:ablation}") == 1
+    for row in rows:  # the same rows in both, in the marks of each
+        assert " & ".join(latex.escape(cell) for cell in row) in text
+    report([tmp_path], Format.svg, tmp_path / "charts")
+    files = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert [file.name for file in files] == ["paper.svg", "ablation.svg", "confusion.svg"]
+    assert all(ET.fromstring(file.read_text(encoding="utf-8")) for file in files)
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [(None, "No such file"), ("{", "is not JSON"), ("[]", "expected an object"), ("{}", "schema")],
