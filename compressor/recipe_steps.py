@@ -240,7 +240,8 @@ class Quantize(Step):
         weight_bits: width of integer weights, 2 to 8.
         per_channel: one weight scale for each output channel.
         calibration_clips: training clips that set the ranges of activations.
-        calibration: "minmax", "percentile" or "entropy".
+        calibration: "minmax", "percentile" or "entropy". Not given: "percentile" for int8-ptq,
+            whose ranges are final, "minmax" for int8-qat, which only begins with them.
         percentile: of `calibration = "percentile"`, above 50 to 100.
         bias_correction: correct biases for the mean error of the weights (int8-ptq).
         equalize: equalise the ranges of neighbouring layers first (int8-ptq).
@@ -265,7 +266,7 @@ class Quantize(Step):
     weight_bits: int = 8
     per_channel: bool = True
     calibration_clips: int = 64
-    calibration: str = "minmax"
+    calibration: str = ""  # resolved below, so that records always name it
     percentile: float = 99.99
     bias_correction: bool = False
     equalize: bool = False
@@ -286,6 +287,9 @@ class Quantize(Step):
         """Raises ConfigError for a value out of range."""
         super().__post_init__()
         _choice(self, "scheme", ("int8-ptq", "int8-qat"))
+        if not self.calibration:
+            chosen = "percentile" if self.scheme == "int8-ptq" else "minmax"
+            object.__setattr__(self, "calibration", chosen)
         _choice(self, "calibration", ("minmax", "percentile", "entropy"))
         _choice(self, "engine", ("light", "brevitas"))
         if self.placement is not None:

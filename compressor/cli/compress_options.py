@@ -120,7 +120,9 @@ FinetuneRate = Annotated[float | None, typer.Option(help="Highest learning rate 
 Clips = Annotated[
     int | None, typer.Option(help="Training clips that set the integers' ranges. Default 64.")
 ]
-Calibration = Annotated[str | None, typer.Option(help="minmax (default), percentile or entropy.")]
+Calibration = Annotated[
+    str | None, typer.Option(help="minmax, percentile (default of int8-ptq) or entropy.")
+]
 WeightBits = Annotated[
     int | None, typer.Option(help="Width of integer weights, 2 to 8. Default 8.")
 ]

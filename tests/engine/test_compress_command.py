@@ -274,7 +274,7 @@ def test_the_one_line_form_reaches_what_the_verbs_do(home: Path, tmp_path: Path)
         "compress", home / "model.pt", "--slim", "0.3", "--by", "params", "--importance", "l2",
         "--min-channels", "3", "--min-share", "0.1", "--prune", "0.2", "--scope", "layer",
         "--keep", "stem.0", "--finetune", "1", "--lr", "0.001",
-        "--quantize", "int8-ptq", "--clips", "8", "--calibration", "percentile",
+        "--quantize", "int8-ptq", "--clips", "8", "--calibration", "entropy",
         "--weight-bits", "6", "--mixed", "layers.0.conv1=4", "--keep-float", "fc",
         "--float-compute", "stem", "--placement", "integers", "--bias-correction", "--equalize",
         "--save-recipe", recipe, "--out", tmp_path / "small.pt", *data(home),
@@ -293,7 +293,7 @@ def test_the_one_line_form_reaches_what_the_verbs_do(home: Path, tmp_path: Path)
         Finetune(epochs=1, settings={"lr": 0.001}),
         Quantize(
             calibration_clips=8,
-            calibration="percentile",
+            calibration="entropy",
             weight_bits=6,
             mixed={"layers.0.conv1": 4},
             keep_float=("fc",),

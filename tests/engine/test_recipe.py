@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from compressor.errors import CompressorError, ConfigError, UnknownNameError
 from compressor.methods import IMPORTANCES
 from compressor.methods.magnitude import Magnitude
+from compressor.methods.quant import QatInt8, StaticInt8
 from compressor.recipe import (
     STEPS,
     Cast,
@@ -233,6 +234,13 @@ def test_recipe_and_engine_know_the_same() -> None:
     assert Prune().sparsity == Magnitude().sparsity
     with pytest.raises(ConfigError, match="a recipe holds steps"):
         Recipe((Step(),))
+
+
+def test_calibration_follows_the_scheme_and_is_always_named() -> None:
+    assert Quantize().to_dict()["calibration"] == "percentile"
+    assert Quantize(scheme="int8-qat").to_dict()["calibration"] == "minmax"
+    assert Quantize(calibration="minmax").calibration == "minmax"
+    assert StaticInt8().calibration == "percentile" and QatInt8().calibration == "minmax"
 
 
 def test_reading_a_recipe_loads_no_torch() -> None:
