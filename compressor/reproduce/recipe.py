@@ -297,9 +297,9 @@ def from_tables(tables: Mapping[str, Any], name: str, variant: str = "") -> Trai
 
 
 def _shrunk(step: Step, share: float) -> Step:
-    """A step with that share of its epochs, at least one; a step without any as it is."""
+    """A step with that share of its epochs, at least one; a step that trains nothing as it is."""
     plain = step.to_dict()
-    if "epochs" in plain:
+    if "epochs" in plain and plain.get("scheme") != "int8-ptq":
         plain["epochs"] = max(1, round(share * plain["epochs"]))
     return step_from_dict(plain)
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from compressor.errors import ConfigError, UnknownNameError, UsageError
-from compressor.recipe import read_recipe
-from compressor.reproduce import load_recipe
+from compressor.recipe import Finetune, read_recipe
+from compressor.reproduce import list_recipes, load_recipe
 from compressor.reproduce.load import parse_changes
 from compressor.reproduce.tables import merge
 
@@ -160,6 +160,18 @@ def test_a_budget_shrinks_the_chains_alike(tiny_recipe: Path) -> None:
     assert recipe.with_budget(100) == recipe
     with pytest.raises(ConfigError, match="give 1 to 100"):
         recipe.with_budget(101)
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_every_recipe_takes_the_smallest_budget(name: str) -> None:
+    """Steps that train nothing have no epochs to shrink: static int8 refuses the setting."""
+    recipe = load_recipe(name)
+    small = recipe.with_budget(1)
+    assert small.training.epochs == 1 and small.chains.keys() == recipe.chains.keys()
+    for chain in small.chains.values():
+        for step in chain.steps:
+            if isinstance(step, Finetune):
+                assert step.epochs == 1
 
 
 def test_an_ablation_changes_what_it_says_and_nothing_else() -> None:
