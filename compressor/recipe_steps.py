@@ -288,7 +288,7 @@ class Quantize(Step):
         super().__post_init__()
         _choice(self, "scheme", ("int8-ptq", "int8-qat"))
         if not self.calibration:
-            chosen = "percentile" if self.scheme == "int8-ptq" else "minmax"
+            chosen = "minmax" if self.trains else "percentile"
             object.__setattr__(self, "calibration", chosen)
         _choice(self, "calibration", ("minmax", "percentile", "entropy"))
         _choice(self, "engine", ("light", "brevitas"))
@@ -305,8 +305,7 @@ class Quantize(Step):
             if not isinstance(bits, int) or isinstance(bits, bool) or not 2 <= bits <= 8:
                 raise ConfigError(f"step quantize: mixed {layer} = {bits!r}; give 2 to 8 bits")
         _training(self)
-        idle = _TRAINED_ONLY if self.scheme == "int8-ptq" else _STATIC_ONLY
-        other = "int8-qat" if self.scheme == "int8-ptq" else "int8-ptq"
+        idle, other = (_STATIC_ONLY, "int8-ptq") if self.trains else (_TRAINED_ONLY, "int8-qat")
         for one in dataclasses.fields(self):
             value = getattr(self, one.name)
             if one.name in idle and value not in (one.default, {}):
@@ -314,6 +313,11 @@ class Quantize(Step):
                     f"step quantize: {one.name} = {value!r} is of {other} and does nothing in "
                     f"{self.scheme}; leave it out, or use scheme = {other!r}"
                 )
+
+    @property
+    def trains(self) -> bool:
+        """Whether the step runs epochs; those of int8-ptq are only a field's default."""
+        return self.scheme == "int8-qat"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from compressor.errors import ConfigError, UnknownNameError
-from compressor.recipe import Recipe, Step, step_from_dict
+from compressor.recipe import Quantize, Recipe, Step, step_from_dict
 from compressor.reproduce.tables import Table, merge
 from compressor.training.settings import TrainSettings
 
@@ -298,8 +298,10 @@ def from_tables(tables: Mapping[str, Any], name: str, variant: str = "") -> Trai
 
 def _shrunk(step: Step, share: float) -> Step:
     """A step with that share of its epochs, at least one; a step that trains nothing as it is."""
+    if isinstance(step, Quantize) and not step.trains:
+        return step
     plain = step.to_dict()
-    if "epochs" in plain and plain.get("scheme") != "int8-ptq":
+    if "epochs" in plain:
         plain["epochs"] = max(1, round(share * plain["epochs"]))
     return step_from_dict(plain)
 
